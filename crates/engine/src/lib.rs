@@ -1,0 +1,1 @@
+//! Catalog, zones, write path, flush, load, recovery, search

@@ -1,0 +1,1 @@
+//! Distances, flat and graph vector indexes over slices and buffers

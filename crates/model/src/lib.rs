@@ -1,0 +1,1 @@
+//! Schema, rows, ids, limits and errors shared by all

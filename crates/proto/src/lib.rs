@@ -1,0 +1,1 @@
+//! Generated Milvus wire types and service

@@ -1,0 +1,1 @@
+//! Filter expressions: parse, bind, evaluate to bitmaps; top-k merge

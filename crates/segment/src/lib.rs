@@ -1,0 +1,1 @@
+//! Columns, indexes and deletes as sealed files; growing and sealed segments

@@ -1,0 +1,1 @@
+//! Milvus gRPC, REST, auth, metrics and the saker binary

@@ -1,0 +1,1 @@
+//! The one door to bytes: sealed objects, log and metadata

@@ -1,0 +1,1 @@
+//! Fault store and scripted KMS for tests.
