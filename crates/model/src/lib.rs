@@ -1,1 +1,20 @@
-//! Schema, rows, ids, limits and errors shared by all
+//! What every part of Saker talks about: schema, columns of rows, ids, timestamps and limits.
+//!
+//! What it deliberately does not do: no I/O, no cryptography, no Milvus wire types (only `server` knows those).
+//!
+//! Start reading at [`CollectionSchema`] and [`RowBatch`].
+#![forbid(unsafe_code)]
+
+mod bitmap;
+mod column;
+mod ids;
+mod limits;
+mod schema;
+
+pub use bitmap::Bitmap;
+pub use column::{ArrayValue, Column, ColumnData, ColumnError, RowBatch, Scalar};
+pub use ids::{CollectionId, DatabaseId, FieldId, PartitionId, SegmentId, Timestamp};
+pub use limits::Limits;
+pub use schema::{
+    CollectionSchema, ConsistencyLevel, DataType, FieldSchema, IndexKind, IndexSpec, MetricType, SchemaError,
+};
