@@ -10,10 +10,12 @@
 //! Start reading at [`KeyService`], then the sealed file format in `docs/formats.md`.
 #![forbid(unsafe_code)]
 
+mod blob;
 mod ids;
 mod secret;
 mod service;
 
+pub use blob::{BlobKey, SealError, random_key};
 pub use ids::{FileId, FileKind, ZoneId, ZoneKeyVersion};
 pub use secret::PlainKey;
 pub use service::{
