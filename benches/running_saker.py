@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import signal
 import socket
@@ -16,7 +17,10 @@ def free_port() -> int:
 
 
 class RunningSaker:
-    def __init__(self, binary: str, directory: Path) -> None:
+    """With `kms_endpoint`, another server that speaks the AWS KMS protocol takes the local key server's place."""
+
+    def __init__(self, binary: str, directory: Path, kms_endpoint: str | None = None) -> None:
+        self._kms_endpoint = kms_endpoint
         self.directory = directory / "saker"
         self.port, self.kms_port, self.console_port = free_port(), free_port(), free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
@@ -24,8 +28,13 @@ class RunningSaker:
         self._process: subprocess.Popen | None = None
 
     def kms_options(self, profile: str) -> dict:
-        import configparser
-
+        if self._kms_endpoint:
+            return {
+                "endpoint_url": self._kms_endpoint,
+                "region_name": "us-east-1",
+                "aws_access_key_id": "test",
+                "aws_secret_access_key": "test",
+            }
         credentials = configparser.ConfigParser()
         credentials.read(self.directory / "aws-credentials")
         return {
@@ -37,9 +46,15 @@ class RunningSaker:
 
     def __enter__(self) -> RunningSaker:
         command = [self._binary, "dev", "--dir", str(self.directory), "--port", str(self.port)]
-        command += ["--kms-port", str(self.kms_port), "--console-port", str(self.console_port)]
+        command += ["--console-port", str(self.console_port)]
+        environment = {**os.environ}
+        if self._kms_endpoint:
+            command += ["--kms-endpoint", self._kms_endpoint]
+            environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+        else:
+            command += ["--kms-port", str(self.kms_port)]
         log = open(f"{self.directory}.log", "ab")
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env={**os.environ}, text=True)
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True)
         assert self._process.stdout
         for line in self._process.stdout:
             if line.startswith("ready"):
