@@ -7,15 +7,9 @@ use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     hkdf::{HKDF_SHA512, KeyType, Salt},
 };
-use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::PlainKey;
-
-/// A sealed value did not authenticate; nothing more is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the sealed value is not authentic")]
-pub struct SealError;
+use crate::{OpenError, PlainKey};
 
 /// Seals and opens small values. Derived from a [`PlainKey`] for one purpose.
 pub struct BlobKey(RandomizedNonceKey);
@@ -47,8 +41,10 @@ impl BlobKey {
     #[expect(clippy::expect_used, reason = "fails only beyond 2^36 bytes")]
     pub fn seal(&self, aad: &[u8], plain: &[u8]) -> Vec<u8> {
         let mut body = plain.to_vec();
-        let nonce =
-            self.0.seal_in_place_append_tag(Aad::from(aad), &mut body).expect("a value fits the cipher's length limit");
+        let nonce = self
+            .0
+            .seal_in_place_append_tag(Aad::from(aad), &mut body)
+            .expect("a value fits the cipher's length limit");
         let mut sealed = Vec::with_capacity(NONCE_LEN + body.len());
         sealed.extend_from_slice(nonce.as_ref());
         sealed.extend_from_slice(&body);
@@ -58,12 +54,16 @@ impl BlobKey {
     /// Opens what [`Self::seal`] made under the same key and `aad`.
     ///
     /// # Errors
-    /// [`SealError`] if anything differs.
-    pub fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let (nonce, body) = sealed.split_at_checked(NONCE_LEN).ok_or(SealError)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError)?;
+    /// [`OpenError::Refused`] if anything differs.
+    pub fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let (nonce, body) = sealed.split_at_checked(NONCE_LEN).ok_or(OpenError::Refused)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| OpenError::Refused)?;
         let mut body = Zeroizing::new(body.to_vec());
-        let length = self.0.open_in_place(nonce, Aad::from(aad), &mut body).map_err(|_| SealError)?.len();
+        let length = self
+            .0
+            .open_in_place(nonce, Aad::from(aad), &mut body)
+            .map_err(|_| OpenError::Refused)?
+            .len();
         body.truncate(length);
         Ok(body)
     }

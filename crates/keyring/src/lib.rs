@@ -11,14 +11,33 @@
 #![forbid(unsafe_code)]
 
 mod blob;
+mod cipher;
+mod error;
+mod file;
+mod header;
 mod ids;
+mod lease;
+mod log;
+mod sealed;
 mod secret;
 mod service;
+mod value;
+mod zone;
+mod zone_record;
 
-pub use blob::{BlobKey, SealError, random_key};
+pub use blob::{BlobKey, random_key};
+pub use error::{OpenError, RewrapError, SealError, UnlockError, ZoneLocked};
+pub use file::{FileIdentity, FileOpener, FileSealer, FrameSize, UnverifiedFile};
+pub use header::HEADER_BYTES;
 pub use ids::{FileId, FileKind, ZoneId, ZoneKeyVersion};
+pub use lease::{LeaseMachine, LeasePolicy, LeasePolicyError, LeaseState, LockReason, Transition};
+pub use log::{LogOpener, LogSealer, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES};
+pub use sealed::{SealedHeader, SealedLogHeader, SealedObject, SealedRecord, SealedValue, Unverified};
 pub use secret::PlainKey;
 pub use service::{
     Denial, EncryptionContext, GeneratedKey, KeyFuture, KeyPurpose, KeyService, KeyServiceError, Outage, RootKeyId,
     RootKeyIdError, WrappedKey,
 };
+pub use value::{VALUE_BYTES_MAX, VALUE_IDENTITY_BYTES_MAX, VALUE_OVERHEAD_BYTES};
+pub use zone::{Lease, Zone};
+pub use zone_record::{ZoneRecord, ZoneRecordError};

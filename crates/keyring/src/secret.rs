@@ -18,7 +18,9 @@ impl PlainKey {
     /// Gives `None` if `bytes` is not exactly [`Self::BYTES`] long (the bytes are zeroed all the same).
     #[must_use]
     pub fn take(bytes: &mut [u8]) -> Option<Self> {
-        let key = <[u8; Self::BYTES]>::try_from(&*bytes).ok().map(|key| Self(Box::new(key)));
+        let key = <[u8; Self::BYTES]>::try_from(&*bytes)
+            .ok()
+            .map(|key| Self(Box::new(key)));
         bytes.zeroize();
         key
     }

@@ -55,7 +55,11 @@ impl std::str::FromStr for RootKeyId {
         if arn != "arn" || !partition.starts_with("aws") || service != "kms" {
             return fail("it must start with arn:aws:kms:");
         }
-        if region.is_empty() || !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        if region.is_empty()
+            || !region
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        {
             return fail("the region is not an AWS region");
         }
         if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
@@ -100,7 +104,8 @@ impl fmt::Debug for RootKeyId {
 }
 
 /// Why a root key is used; part of the encryption context, so that the KMS's own log shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum KeyPurpose {
     /// Wraps a zone key.
     ZoneKey,
@@ -120,7 +125,7 @@ impl KeyPurpose {
 }
 
 /// What a wrapped key is bound to at the KMS (AWS: encryption context). Values are ids, never names or data.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncryptionContext {
     /// Cluster id, under `saker:cluster`.
     pub cluster: String,
