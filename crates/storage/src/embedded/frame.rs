@@ -1,0 +1,234 @@
+//! How a log segment lies in its file. Pure encoding and scanning, no I/O. Integers are little endian.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0..8 | `SAKERLOG` |
+//! | 8..12 | version, 1 |
+//! | 12..16 | length of the sealed header, H |
+//! | 16..32 | file id |
+//! | 32..36 | CRC-32 of the sealed header |
+//! | 36..40 | CRC-32 of bytes 0..36 |
+//! | 40..40+H | the sealed header |
+//! | then | groups, one after another |
+//!
+//! A group is what one sync made durable: it is there whole, or a crash cut it. Its 20 bytes of head are `SLG1`, length
+//! of the body, number of records, CRC-32 of the body, CRC-32 of the 16 bytes before; its body is the records, each
+//! with its length (4 bytes) before it.
+//!
+//! A group is written only after the one before it is durable. So a group that does not check is a torn tail if no
+//! whole group follows it, and damage if one does.
+
+use bytes::Bytes;
+use saker_keyring::FileId;
+
+/// Longest sealed header, in bytes: several times what `keyring` makes.
+pub(super) const HEADER_BYTES_MAX: usize = 4_096;
+/// Bytes before the sealed header.
+pub(super) const PREAMBLE_BYTES: usize = 40;
+/// Bytes before the body of a group.
+pub(super) const GROUP_HEAD_BYTES: usize = 20;
+/// Bytes before each record.
+pub(super) const RECORD_HEAD_BYTES: usize = 4;
+
+const MAGIC: &[u8; 8] = b"SAKERLOG";
+const VERSION: u32 = 1;
+const GROUP_MAGIC: &[u8; 4] = b"SLG1";
+
+/// What stands before the groups.
+#[derive(Debug)]
+pub(super) struct Preamble {
+    pub(super) file: FileId,
+    pub(super) header_bytes: usize,
+    header_crc: u32,
+}
+
+/// What a scan of a whole segment found.
+#[derive(Debug)]
+pub(super) struct Scan {
+    pub(super) records: Vec<Bytes>,
+    /// Where the last whole group ends.
+    pub(super) end: usize,
+    /// Why the bytes from `end` are not a group, if there are any.
+    pub(super) broken: Option<Broken>,
+}
+
+/// Bytes that are not a whole group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Broken {
+    pub(super) reason: &'static str,
+    /// Whether a whole group follows later.
+    pub(super) followed: bool,
+}
+
+/// The preamble and header of a new segment.
+pub(super) fn begin(file: FileId, header: &[u8]) -> Option<Vec<u8>> {
+    let header_bytes = u32::try_from(header.len())
+        .ok()
+        .filter(|_| header.len() <= HEADER_BYTES_MAX)?;
+    let mut bytes = Vec::with_capacity(PREAMBLE_BYTES + header.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&header_bytes.to_le_bytes());
+    bytes.extend_from_slice(file.as_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(header).to_le_bytes());
+    let crc = crc32fast::hash(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes.extend_from_slice(header);
+    Some(bytes)
+}
+
+/// Reads the first bytes of a segment; the reason if they make no sense.
+pub(super) fn preamble(bytes: &[u8]) -> Result<Preamble, &'static str> {
+    let Some(bytes) = bytes.first_chunk::<PREAMBLE_BYTES>() else {
+        return Err("it ends before the sealed header");
+    };
+    if word(bytes, 36) != Some(crc32fast::hash(&bytes[..36])) {
+        return Err("the first 40 bytes do not match their checksum");
+    }
+    if &bytes[..8] != MAGIC || word(bytes, 8) != Some(VERSION) {
+        return Err("it is not a log segment of a version that is known here");
+    }
+    let header_bytes = word(bytes, 12).map_or(usize::MAX, |bytes| bytes as usize);
+    if header_bytes > HEADER_BYTES_MAX {
+        return Err("the sealed header is too long");
+    }
+    let mut file = [0; 16];
+    file.copy_from_slice(&bytes[16..32]);
+    Ok(Preamble {
+        file: FileId::from_bytes(file),
+        header_bytes,
+        header_crc: word(bytes, 32).unwrap_or_default(),
+    })
+}
+
+/// The preamble and the sealed header of a whole segment.
+pub(super) fn header(bytes: &Bytes) -> Result<(Preamble, Bytes), &'static str> {
+    let found = preamble(bytes)?;
+    let end = PREAMBLE_BYTES + found.header_bytes;
+    if bytes.len() < end {
+        return Err("it ends inside the sealed header");
+    }
+    let header = bytes.slice(PREAMBLE_BYTES..end);
+    if crc32fast::hash(&header) != found.header_crc {
+        return Err("the sealed header does not match its checksum");
+    }
+    Ok((found, header))
+}
+
+/// One group of records. The caller keeps the body below 4 GiB.
+pub(super) fn group<'a>(records: impl ExactSizeIterator<Item = &'a [u8]>, body_bytes: usize) -> Option<Vec<u8>> {
+    let count = u32::try_from(records.len()).ok()?;
+    let body_length = u32::try_from(body_bytes).ok()?;
+    let mut bytes = vec![0; GROUP_HEAD_BYTES];
+    bytes.reserve_exact(body_bytes);
+    for record in records {
+        bytes.extend_from_slice(&u32::try_from(record.len()).ok()?.to_le_bytes());
+        bytes.extend_from_slice(record);
+    }
+    debug_assert_eq!(bytes.len(), GROUP_HEAD_BYTES + body_bytes);
+    let body_crc = crc32fast::hash(&bytes[GROUP_HEAD_BYTES..]);
+    bytes[..4].copy_from_slice(GROUP_MAGIC);
+    bytes[4..8].copy_from_slice(&body_length.to_le_bytes());
+    bytes[8..12].copy_from_slice(&count.to_le_bytes());
+    bytes[12..16].copy_from_slice(&body_crc.to_le_bytes());
+    let head_crc = crc32fast::hash(&bytes[..16]);
+    bytes[16..20].copy_from_slice(&head_crc.to_le_bytes());
+    Some(bytes)
+}
+
+/// Reads all groups from `start`.
+pub(super) fn scan(bytes: &Bytes, start: usize) -> Scan {
+    let mut records = Vec::new();
+    let mut end = start;
+    while end < bytes.len() {
+        match group_at(bytes, end) {
+            Ok((count, body)) => {
+                let next = body.end;
+                if let Err(reason) = split(bytes, count, body, &mut records) {
+                    let followed = find_group(bytes, end + 1);
+                    return Scan {
+                        records,
+                        end,
+                        broken: Some(Broken { reason, followed }),
+                    };
+                }
+                end = next;
+            }
+            Err(reason) => {
+                let followed = find_group(bytes, end + 1);
+                return Scan {
+                    records,
+                    end,
+                    broken: Some(Broken { reason, followed }),
+                };
+            }
+        }
+    }
+    Scan {
+        records,
+        end,
+        broken: None,
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|word| u32::from_le_bytes(*word))
+}
+
+/// The number of records and the body of the group that starts at `at`, checked against both checksums.
+fn group_at(bytes: &[u8], at: usize) -> Result<(usize, std::ops::Range<usize>), &'static str> {
+    let Some(head) = bytes.get(at..at + GROUP_HEAD_BYTES) else {
+        return Err("the file ends inside the head of a group of records");
+    };
+    if &head[..4] != GROUP_MAGIC || word(head, 16) != Some(crc32fast::hash(&head[..16])) {
+        return Err("the head of a group of records does not match its checksum");
+    }
+    let number = |at| word(head, at).unwrap_or_default();
+    let start = at + GROUP_HEAD_BYTES;
+    let body = start..start.saturating_add(number(4) as usize);
+    let Some(content) = bytes.get(body.clone()) else {
+        return Err("the file ends inside a group of records");
+    };
+    if crc32fast::hash(content) != number(12) {
+        return Err("a group of records does not match its checksum");
+    }
+    Ok((number(8) as usize, body))
+}
+
+/// Adds the records of a group's body, all or none.
+fn split(
+    bytes: &Bytes,
+    count: usize,
+    body: std::ops::Range<usize>,
+    records: &mut Vec<Bytes>,
+) -> Result<(), &'static str> {
+    const REASON: &str = "the records of a group do not fill it";
+    let before = records.len();
+    let mut at = body.start;
+    let fail = |records: &mut Vec<Bytes>| {
+        records.truncate(before);
+        Err(REASON)
+    };
+    for _ in 0..count {
+        let Some(length) = word(bytes, at) else {
+            return fail(records);
+        };
+        let start = at + RECORD_HEAD_BYTES;
+        let end = start.saturating_add(length as usize);
+        if end > body.end {
+            return fail(records);
+        }
+        records.push(bytes.slice(start..end));
+        at = end;
+    }
+    if at == body.end { Ok(()) } else { fail(records) }
+}
+
+/// Whether a whole group starts anywhere from `from`.
+fn find_group(bytes: &[u8], from: usize) -> bool {
+    let Some(rest) = bytes.get(from..) else { return false };
+    rest.windows(GROUP_MAGIC.len())
+        .enumerate()
+        .filter(|(_, window)| window == GROUP_MAGIC)
+        .any(|(at, _)| group_at(bytes, from + at).is_ok())
+}

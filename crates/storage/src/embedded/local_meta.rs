@@ -1,0 +1,286 @@
+//! Metadata in one `redb` file: one table from key to sealed bytes, every commit synced before it is answered.
+//!
+//! After a failed write `redb` refuses further work until it is opened again, which is right: what the file holds is
+//! known only after its repair. So a failed commit closes the database here, and the next call opens it again. That is
+//! how the server goes on by itself once a full disk has space.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use saker_keyring::Unverified;
+use tokio::sync::Semaphore;
+
+use crate::{
+    Expected, MetaBatch, MetaError, MetaKey, MetaOperation, MetaStore,
+    directory::{is_full, private_file},
+    path::check_prefix,
+};
+
+/// Metadata values in a `redb` file.
+pub struct LocalMeta {
+    shared: Arc<Shared>,
+    /// One commit at a time waits here instead of on a thread of the blocking pool.
+    commits: Semaphore,
+}
+
+struct Shared {
+    path: PathBuf,
+    /// `None` after a failure, until the next call opens the file again.
+    database: Mutex<Option<Arc<Database>>>,
+}
+
+const VALUES: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("values");
+/// Memory for pages, in bytes: metadata is small and the engine keeps its own catalog in memory.
+const CACHE_BYTES: usize = 8 << 20;
+
+impl LocalMeta {
+    /// Opens the file, or begins one where there is none. The whole file is checked first.
+    ///
+    /// # Errors
+    /// [`MetaError::Corrupt`], [`MetaError::Full`], [`MetaError::Io`].
+    pub fn open(path: &Path) -> Result<Self, MetaError> {
+        let database = open_database(path)?;
+        let shared = Shared {
+            path: path.to_owned(),
+            database: Mutex::new(Some(Arc::new(database))),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            commits: Semaphore::new(1),
+        })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&Shared) -> Result<T, MetaError> + Send + 'static,
+    ) -> Result<T, MetaError> {
+        let shared = Arc::clone(&self.shared);
+        match tokio::task::spawn_blocking(move || work(&shared)).await {
+            Ok(done) => done,
+            Err(error) => {
+                self.shared.close();
+                Err(MetaError::Io {
+                    action,
+                    reason: error.to_string(),
+                })
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for LocalMeta {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalMeta")
+            .field("path", &self.shared.path)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl MetaStore for LocalMeta {
+    async fn get(&self, key: &MetaKey) -> Result<Option<Unverified>, MetaError> {
+        let key = key.clone();
+        self.run("read", move |shared| {
+            shared.read(|table| Ok(value_of(table, &key)?.map(Unverified::new)))
+        })
+        .await
+    }
+
+    async fn scan(&self, prefix: &str) -> Result<Vec<(MetaKey, Unverified)>, MetaError> {
+        check_prefix("metadata prefix", prefix)?;
+        let prefix = prefix.to_owned();
+        self.run("scan", move |shared| {
+            shared.read(|table| {
+                let mut found = Vec::new();
+                for entry in table.range(prefix.as_str()..).map_err(redb::Error::from)? {
+                    let (key, value) = entry.map_err(redb::Error::from)?;
+                    if !key.value().starts_with(&prefix) {
+                        break;
+                    }
+                    // A key of another form was not written by us; it cannot be asked for either.
+                    if let Ok(key) = MetaKey::new(key.value()) {
+                        found.push((key, Unverified::new(Bytes::copy_from_slice(value.value()))));
+                    }
+                }
+                Ok(found)
+            })
+        })
+        .await
+    }
+
+    async fn commit(&self, batch: MetaBatch) -> Result<(), MetaError> {
+        batch.check()?;
+        let _turn = self.commits.acquire().await;
+        self.run("commit", move |shared| shared.commit(&batch)).await
+    }
+}
+
+impl Shared {
+    /// The open database; opened again if a failure closed it.
+    fn database(&self) -> Result<Arc<Database>, MetaError> {
+        let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = &*slot {
+            return Ok(Arc::clone(database));
+        }
+        let database = Arc::new(open_database(&self.path)?);
+        Ok(Arc::clone(slot.insert(database)))
+    }
+
+    fn close(&self) {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Closes the database if it can no longer be used, and says what went wrong.
+    fn failed(&self, action: &'static str, error: redb::Error) -> MetaError {
+        let error = translate(action, error);
+        if matches!(error, MetaError::Full | MetaError::Io { .. }) {
+            self.close();
+        }
+        error
+    }
+
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&redb::ReadOnlyTable<&'static str, &'static [u8]>) -> Result<T, redb::Error>,
+    ) -> Result<T, MetaError> {
+        let database = self.database()?;
+        let read = || {
+            let transaction = database.begin_read()?;
+            work(&transaction.open_table(VALUES)?)
+        };
+        read().map_err(|error| self.failed("read", error))
+    }
+
+    fn commit(&self, batch: &MetaBatch) -> Result<(), MetaError> {
+        let database = self.database()?;
+        let done = apply(&database, batch);
+        // Let go before it is opened again below.
+        drop(database);
+        match done {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(key)) => Err(MetaError::Conflict { key }),
+            Err(error) => {
+                let error = self.failed("commit", error);
+                // A commit that failed may still have reached the disk. Opening the file again settles it.
+                match self.read(|table| is_applied(table, batch)) {
+                    Ok(true) => Ok(()),
+                    Ok(false) | Err(_) => Err(error),
+                }
+            }
+        }
+    }
+}
+
+/// `Ok(Err(key))` if the precondition on `key` does not hold.
+fn apply(database: &Database, batch: &MetaBatch) -> Result<Result<(), MetaKey>, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    {
+        let mut table = transaction.open_table(VALUES)?;
+        for (key, expected) in batch.expected() {
+            let found = table.get(key.as_str())?;
+            let holds = match (&found, expected) {
+                (None, Expected::Absent) => true,
+                (Some(found), Expected::Value(value)) => found.value() == value.as_bytes(),
+                (None, Expected::Value(_)) | (Some(_), Expected::Absent) => false,
+            };
+            if !holds {
+                // Dropping the transaction undoes it.
+                return Ok(Err(key.clone()));
+            }
+        }
+        for operation in batch.operations() {
+            match operation {
+                MetaOperation::Put(key, value) => table.insert(key.as_str(), value.as_bytes())?,
+                MetaOperation::Delete(key) => table.remove(key.as_str())?,
+            };
+        }
+    }
+    transaction.commit()?;
+    Ok(Ok(()))
+}
+
+/// Whether the table is as the batch leaves it. Every seal is different, so a value that is there was put there by it.
+fn is_applied(table: &impl ReadableTable<&'static str, &'static [u8]>, batch: &MetaBatch) -> Result<bool, redb::Error> {
+    let mut puts = false;
+    for (index, operation) in batch.operations().iter().enumerate() {
+        let (MetaOperation::Put(key, _) | MetaOperation::Delete(key)) = operation;
+        let is_last = !batch.operations()[index + 1..]
+            .iter()
+            .any(|(MetaOperation::Put(later, _) | MetaOperation::Delete(later))| later == key);
+        if !is_last {
+            continue;
+        }
+        let found = table.get(key.as_str())?;
+        let holds = match (operation, &found) {
+            (MetaOperation::Put(_, value), Some(found)) => {
+                puts = true;
+                found.value() == value.as_bytes()
+            }
+            (MetaOperation::Delete(_), None) => true,
+            (MetaOperation::Put(..), None) | (MetaOperation::Delete(_), Some(_)) => false,
+        };
+        if !holds {
+            return Ok(false);
+        }
+    }
+    // Deletes alone prove nothing (the keys may have been absent before), but then there is nothing left to do either,
+    // unless a precondition was to be checked.
+    Ok(puts || batch.expected().is_empty())
+}
+
+fn value_of(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    key: &MetaKey,
+) -> Result<Option<Bytes>, redb::Error> {
+    Ok(table
+        .get(key.as_str())?
+        .map(|value| Bytes::copy_from_slice(value.value())))
+}
+
+fn open_database(path: &Path) -> Result<Database, MetaError> {
+    let file = private_file().create(true).truncate(false).open(path);
+    let open = || {
+        let mut builder = Database::builder();
+        // Without the check, a file that somebody altered may make the library panic later.
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+        let database = builder.create_with_backend(redb::backends::FileBackend::new(file?)?)?;
+        let mut transaction = database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        transaction.open_table(VALUES)?;
+        transaction.commit()?;
+        Ok(database)
+    };
+    // The library says that it may panic on files that it did not write; such a file must not end the server.
+    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(open));
+    match opened {
+        Ok(opened) => opened.map_err(|error: redb::Error| translate("open", error)),
+        Err(_) => Err(MetaError::Corrupt {
+            reason: "its structure makes no sense".to_owned(),
+        }),
+    }
+}
+
+fn translate(action: &'static str, error: redb::Error) -> MetaError {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the enum is open, and the rest is one case to a caller"
+    )]
+    match error {
+        redb::Error::Io(error) if is_full(&error) => MetaError::Full,
+        redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => MetaError::Corrupt {
+            reason: error.to_string(),
+        },
+        redb::Error::Corrupted(reason) => MetaError::Corrupt { reason },
+        error => MetaError::Io {
+            action,
+            reason: error.to_string(),
+        },
+    }
+}
