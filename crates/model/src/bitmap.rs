@@ -11,12 +11,26 @@ impl Bitmap {
     /// `len` rows, none of them in the set.
     #[must_use]
     pub fn zeros(len: usize) -> Self {
-        Self { words: vec![0; len.div_ceil(64)], len }
+        Self {
+            words: vec![0; len.div_ceil(64)],
+            len,
+        }
     }
     /// `len` rows, all of them in the set.
     #[must_use]
     pub fn ones(len: usize) -> Self {
-        let mut map = Self { words: vec![u64::MAX; len.div_ceil(64)], len };
+        let mut map = Self {
+            words: vec![u64::MAX; len.div_ceil(64)],
+            len,
+        };
+        map.clear_tail();
+        map
+    }
+    /// `len` rows with these packed words, lowest bit first. Missing words count as zero, bits past `len` go out.
+    #[must_use]
+    pub fn from_words(mut words: Vec<u64>, len: usize) -> Self {
+        words.resize(len.div_ceil(64), 0);
+        let mut map = Self { words, len };
         map.clear_tail();
         map
     }
@@ -67,9 +81,33 @@ impl Bitmap {
     }
     /// Appends `count` rows with the same value.
     pub fn extend(&mut self, count: usize, value: bool) {
-        for _ in 0..count {
-            self.push(value);
+        let old = self.len;
+        self.len += count;
+        if value && let Some(last) = self.words.last_mut() {
+            let used = old % 64;
+            if used != 0 {
+                *last |= u64::MAX << used;
+            }
         }
+        self.words
+            .resize(self.len.div_ceil(64), if value { u64::MAX } else { 0 });
+        self.clear_tail();
+    }
+    /// Appends all rows of `other`.
+    pub fn append(&mut self, other: &Self) {
+        let used = self.len % 64;
+        if used == 0 {
+            self.words.extend_from_slice(&other.words);
+        } else {
+            for &word in &other.words {
+                if let Some(last) = self.words.last_mut() {
+                    *last |= word << used;
+                }
+                self.words.push(word >> (64 - used));
+            }
+        }
+        self.len += other.len;
+        self.words.truncate(self.len.div_ceil(64));
     }
     /// How many rows are in the set.
     #[must_use]
@@ -143,6 +181,35 @@ mod tests {
             assert_eq!(map, Bitmap::ones(len));
             assert_eq!(map.count_ones(), len);
         }
+    }
+
+    #[test]
+    fn growing_by_many_equals_growing_by_one() {
+        for (before, more) in [(0, 0), (0, 64), (3, 1), (63, 2), (64, 64), (65, 130), (10, 54)] {
+            for value in [false, true] {
+                let mut one = Bitmap::from_bools((0..before).map(|row| row % 3 == 0));
+                let mut many = one.clone();
+                for _ in 0..more {
+                    one.push(value);
+                }
+                many.extend(more, value);
+                assert_eq!(one, many);
+
+                let tail = Bitmap::from_bools((0..more).map(|row| row % 5 == 1));
+                let mut joined = Bitmap::from_bools((0..before).map(|row| row % 3 == 0));
+                joined.append(&tail);
+                let expected = (0..before)
+                    .map(|row| row % 3 == 0)
+                    .chain((0..more).map(|row| row % 5 == 1));
+                assert_eq!(joined, Bitmap::from_bools(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn words_past_the_end_are_cut() {
+        assert_eq!(Bitmap::from_words(vec![u64::MAX; 4], 70), Bitmap::ones(70));
+        assert_eq!(Bitmap::from_words(Vec::new(), 70), Bitmap::zeros(70));
     }
 
     #[test]

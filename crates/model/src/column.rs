@@ -121,7 +121,10 @@ impl ColumnData {
             DataType::VarChar => Self::VarChar(Vec::new()),
             DataType::Json => Self::Json(Vec::new()),
             DataType::Array => Self::Array(Vec::new()),
-            DataType::FloatVector => Self::FloatVector { dim: dim.max(1), data: Vec::new() },
+            DataType::FloatVector => Self::FloatVector {
+                dim: dim.max(1),
+                data: Vec::new(),
+            },
         }
     }
     /// The type of its values.
@@ -174,9 +177,13 @@ impl ColumnData {
             (Self::VarChar(a), Self::VarChar(mut b)) => a.append(&mut b),
             (Self::Json(a), Self::Json(mut b)) => a.append(&mut b),
             (Self::Array(a), Self::Array(mut b)) => a.append(&mut b),
-            (Self::FloatVector { dim, data }, Self::FloatVector { dim: more_dim, data: mut more })
-                if *dim == more_dim =>
-            {
+            (
+                Self::FloatVector { dim, data },
+                Self::FloatVector {
+                    dim: more_dim,
+                    data: mut more,
+                },
+            ) if *dim == more_dim => {
                 data.append(&mut more);
             }
             (_, other) => return Err(other.data_type()),
@@ -205,7 +212,11 @@ impl ColumnData {
             Self::Array(v) => Self::Array(pick(v, rows)),
             Self::FloatVector { dim, data } => Self::FloatVector {
                 dim: *dim,
-                data: rows.iter().flat_map(|&row| &data[row * dim..(row + 1) * dim]).copied().collect(),
+                data: rows
+                    .iter()
+                    .flat_map(|&row| &data[row * dim..(row + 1) * dim])
+                    .copied()
+                    .collect(),
             },
         }
     }
@@ -215,7 +226,11 @@ impl Column {
     /// A column in which every row has a value.
     #[must_use]
     pub const fn full(field: FieldId, data: ColumnData) -> Self {
-        Self { field, data, validity: None }
+        Self {
+            field,
+            data,
+            validity: None,
+        }
     }
     /// Number of rows.
     #[must_use]
@@ -233,7 +248,9 @@ impl Column {
     /// [`ColumnError::Type`] if the types differ; nothing is appended then.
     pub fn append(&mut self, other: Self) -> Result<(), ColumnError> {
         let (before, more) = (self.rows(), other.rows());
-        self.data.append(other.data).map_err(|_| ColumnError::Type(self.field))?;
+        self.data
+            .append(other.data)
+            .map_err(|_| ColumnError::Type(self.field))?;
         if self.validity.is_some() || other.validity.is_some() {
             let validity = self.validity.get_or_insert_with(|| Bitmap::ones(before));
             for row in 0..more {
@@ -251,7 +268,10 @@ impl Column {
         Self {
             field: self.field,
             data: self.data.take(rows),
-            validity: self.validity.as_ref().map(|bits| Bitmap::from_bools(rows.iter().map(|&row| bits.contains(row)))),
+            validity: self
+                .validity
+                .as_ref()
+                .map(|bits| Bitmap::from_bools(rows.iter().map(|&row| bits.contains(row)))),
         }
     }
 }
@@ -266,7 +286,11 @@ impl RowBatch {
         for (index, column) in columns.iter().enumerate() {
             let actual = column.rows();
             if actual != rows || column.validity.as_ref().is_some_and(|bits| bits.len() != rows) {
-                return Err(ColumnError::Length { field: column.field, expected: rows, actual });
+                return Err(ColumnError::Length {
+                    field: column.field,
+                    expected: rows,
+                    actual,
+                });
             }
             if columns[..index].iter().any(|other| other.field == column.field) {
                 return Err(ColumnError::Duplicate(column.field));

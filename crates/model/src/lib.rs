@@ -9,12 +9,14 @@ mod bitmap;
 mod column;
 mod ids;
 mod limits;
+mod primary_key;
 mod schema;
 
 pub use bitmap::Bitmap;
 pub use column::{ArrayValue, Column, ColumnData, ColumnError, RowBatch, Scalar};
 pub use ids::{CollectionId, DatabaseId, FieldId, PartitionId, SegmentId, Timestamp};
 pub use limits::Limits;
+pub use primary_key::PrimaryKey;
 pub use schema::{
     CollectionSchema, ConsistencyLevel, DataType, FieldSchema, IndexKind, IndexSpec, MetricType, SchemaError,
 };

@@ -29,6 +29,14 @@ impl Limits {
     pub const FILTER_BYTES_MAX: usize = 16 << 20;
     /// Deepest nesting of a filter; keeps the recursive parser's stack small.
     pub const FILTER_DEPTH_MAX: usize = 128;
+    /// Most literal values in a filter, list items counted one by one; bounds what a parsed filter costs in memory.
+    pub const FILTER_VALUES_MAX: usize = 4 << 20;
+    /// Longest `like` or regular expression pattern, in bytes; matching costs pattern length times text length at worst.
+    pub const PATTERN_BYTES_MAX: usize = 4_096;
+    /// Most memory that one compiled regular expression may take, in bytes.
+    pub const REGEX_BYTES_MAX: usize = 1 << 20;
+    /// Most fields that a request may ask to be put out, in names.
+    pub const OUTPUT_FIELDS_MAX: usize = 1_024;
     /// Most databases in a cluster, beside the 1,000 customers' ones that one node is measured with.
     pub const DATABASES_MAX: usize = 4_096;
     /// Most collections in a cluster (Milvus: 65,536).

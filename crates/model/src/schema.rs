@@ -83,7 +83,9 @@ impl MetricType {
     /// The metric with this name, in any case.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::L2, Self::Ip, Self::Cosine].into_iter().find(|metric| metric.name().eq_ignore_ascii_case(name))
+        [Self::L2, Self::Ip, Self::Cosine]
+            .into_iter()
+            .find(|metric| metric.name().eq_ignore_ascii_case(name))
     }
     /// Whether a larger score is nearer.
     #[must_use]
@@ -236,15 +238,26 @@ impl CollectionSchema {
     /// # Errors
     /// [`SchemaError::Name`] with the rule that is broken.
     pub fn check_name(what: &'static str, name: &str) -> Result<(), SchemaError> {
-        let fail = |reason: String| Err(SchemaError::Name { what, name: name.chars().take(64).collect(), reason });
+        let fail = |reason: String| {
+            Err(SchemaError::Name {
+                what,
+                name: name.chars().take(64).collect(),
+                reason,
+            })
+        };
         if name.is_empty() {
             return fail(format!("{what} name should not be empty"));
         }
         if name.len() > Limits::NAME_BYTES_MAX {
-            return fail(format!("The length of a {what} name must be less than {} characters", Limits::NAME_BYTES_MAX));
+            return fail(format!(
+                "The length of a {what} name must be less than {} characters",
+                Limits::NAME_BYTES_MAX
+            ));
         }
         if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
-            return fail(format!("The first character of a {what} name must be an underscore or letter"));
+            return fail(format!(
+                "The first character of a {what} name must be an underscore or letter"
+            ));
         }
         if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return fail(format!("{what} name can only contain numbers, letters and underscores"));
