@@ -39,7 +39,10 @@ pub fn flat_search(
         let score = match metric {
             Metric::L2 => kernel::l2(query, vector),
             Metric::Ip => kernel::dot(query, vector),
-            Metric::Cosine => cosine(kernel::dot(query, vector), query_squared, kernel::dot(vector, vector)),
+            Metric::Cosine => {
+                let (dot, vector_squared) = kernel::dot_and_square(query, vector);
+                cosine(dot, query_squared, vector_squared)
+            }
         };
         best.offer(row, score);
     };

@@ -10,6 +10,7 @@
 //! Start reading at [`Metric`] and [`flat_search`], then `graph` for the index and `kernel` for the inner loops. This is
 //! the only crate of the workspace that may contain `unsafe`: it is confined to `kernel`.
 
+mod codes;
 mod error;
 mod flat;
 mod graph;

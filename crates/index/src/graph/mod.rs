@@ -1,58 +1,112 @@
-//! The graph index (skeleton).
+//! The graph index: walks over eight-bit codes find candidates, the `f32` vectors give them their exact scores.
+//!
+//! Start at [`GraphIndex`]; `build` makes the graph, `walk` searches it, `format` saves and opens it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+mod build;
+mod format;
+mod links;
+#[cfg(test)]
+mod tests;
+mod walk;
 
-use crate::{Hit, IndexError, Metric, RowMask, Vectors, flat_search};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 
-/// How a graph is built.
+use self::links::Links;
+use self::walk::{Ground, Scratch, Step};
+use crate::codes::{Codes, Encoder};
+use crate::flat::{Best, cosine, flat_search};
+use crate::{Hit, IndexError, Metric, RowMask, Vectors, kernel};
+
+/// How a graph is built. Larger values give better recall and cost build time, `degree` memory too.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GraphParams {
-    /// Most neighbours that a row keeps.
+    /// Most neighbours of a row, 2 to [`Self::DEGREE_MAX`]; 4 bytes each in memory and when saved.
     pub degree: usize,
-    /// Length of the candidate list while building.
+    /// Length of the candidate list while building, 1 to [`Self::BUILD_LIST_MAX`].
     pub build_list: usize,
+    /// How much a longer detour is worth a direct link: a candidate is left out if a chosen neighbour is nearer to it by
+    /// more than this factor, in squared distance. From 1 up; more gives fuller lists. What is below 1 counts as 1.
+    pub alpha: f32,
+}
+
+impl GraphParams {
+    /// Largest `degree`: beyond it lists cost more than they bring.
+    pub const DEGREE_MAX: usize = 256;
+    /// Largest `build_list`: the build's time grows with it.
+    pub const BUILD_LIST_MAX: usize = 4_096;
+
+    fn check(&self) -> Result<(), IndexError> {
+        let in_range = |name, value: usize, min, max| {
+            if (min..=max).contains(&value) {
+                Ok(())
+            } else {
+                Err(IndexError::Parameter { name, value, min, max })
+            }
+        };
+        in_range("degree", self.degree, DEGREE_MIN, Self::DEGREE_MAX)?;
+        in_range("build_list", self.build_list, 1, Self::BUILD_LIST_MAX)
+    }
 }
 
 impl Default for GraphParams {
+    /// Tuned for a recall@10 of at least 0.95 at [`GraphIndex::EF_DEFAULT`] on 400,000 GloVe vectors of 50 values.
     fn default() -> Self {
         Self {
             degree: 32,
             build_list: 128,
+            alpha: 1.2,
         }
     }
 }
 
-/// An approximate index over shared vectors.
+/// An approximate index over shared vectors. Its graph and codes are wiped on drop.
 pub struct GraphIndex {
     vectors: Vectors,
-    metric: Metric,
+    encoder: Encoder,
+    codes: Codes,
+    links: Links,
+    start: u32,
+    scratches: Mutex<Vec<Scratch>>,
 }
 
 impl GraphIndex {
-    /// List length of a search that gives none.
+    /// The list length of a search that asks for none.
     pub const EF_DEFAULT: usize = 128;
 
-    /// Builds a graph over `vectors` on `threads` threads (0 counts as 1). `progress` hears how many rows are done;
-    /// setting `stop` ends the build soon.
+    /// Builds a graph over `vectors` on `threads` threads (0 counts as 1), the caller's among them. `progress` hears how
+    /// many rows have joined; once `stop` is set the build ends within a few hundred rows.
     ///
     /// # Errors
     /// [`IndexError::Stopped`] once `stop` is set; [`IndexError::Parameter`]; [`IndexError::Threads`].
     pub fn build(
         vectors: Vectors,
         metric: Metric,
-        _params: &GraphParams,
-        _threads: usize,
+        params: &GraphParams,
+        threads: usize,
         progress: &(dyn Fn(usize) + Sync),
         stop: &AtomicBool,
     ) -> Result<Self, IndexError> {
-        if stop.load(Ordering::Relaxed) {
-            return Err(IndexError::Stopped);
-        }
-        progress(vectors.rows());
-        Ok(Self { vectors, metric })
+        params.check()?;
+        let encoder = Encoder::fit(&vectors, metric);
+        let codes = encoder.encode_all(&vectors);
+        let start = central_row(&codes);
+        let links = build::build(&codes, start, params, threads, progress, stop)?;
+        Ok(Self {
+            vectors,
+            encoder,
+            codes,
+            links,
+            start,
+            scratches: Mutex::default(),
+        })
     }
 
-    /// The `k` best rows found with a candidate list of `ef` (raised to `k`; 0 means [`Self::EF_DEFAULT`]).
+    /// The `k` best rows (fewer if there are fewer to return), best first, ties by lower row, with exact scores.
+    ///
+    /// `ef` is the length of the candidate list: a longer one finds more of the true best and takes longer. 0 means
+    /// [`Self::EF_DEFAULT`]; less than `k` is raised to it. With a `mask` only its rows are returned; where few rows are
+    /// allowed, or the list is long for the index, the allowed rows are compared one by one instead of walking.
     ///
     /// # Errors
     /// [`IndexError::QueryDimension`] or [`IndexError::MaskRows`].
@@ -60,36 +114,163 @@ impl GraphIndex {
         &self,
         query: &[f32],
         k: usize,
-        _ef: usize,
+        ef: usize,
         mask: Option<RowMask<'_>>,
     ) -> Result<Vec<Hit>, IndexError> {
-        Ok(flat_search(
-            self.metric,
-            self.vectors.as_slice(),
-            self.vectors.dim(),
-            query,
-            k,
-            mask,
-        ))
-    }
-
-    /// The graph and its codes, without the vectors.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    /// Opens saved bytes over the same vectors.
-    ///
-    /// # Errors
-    /// [`IndexError::Corrupt`] or [`IndexError::Version`] for bytes that do not fit `vectors` and `metric`.
-    pub fn from_bytes(_bytes: &[u8], vectors: Vectors, metric: Metric) -> Result<Self, IndexError> {
-        Ok(Self { vectors, metric })
+        let (dim, rows) = (self.vectors.dim(), self.vectors.rows());
+        if query.len() != dim {
+            return Err(IndexError::QueryDimension {
+                query: query.len(),
+                index: dim,
+            });
+        }
+        if let Some(mask) = mask
+            && (mask.rows != rows || mask.words.len() < rows.div_ceil(64))
+        {
+            return Err(IndexError::MaskRows {
+                mask: mask.rows.min(mask.words.len() * 64),
+                index: rows,
+            });
+        }
+        let allowed = mask.map_or(rows, |mask| mask.count());
+        let k = k.min(allowed);
+        let ef = if ef == 0 { Self::EF_DEFAULT } else { ef }.max(k);
+        // A query without a direction has the same cosine with everything; only the exact search answers it well.
+        let aimless = query.iter().any(|value| !value.is_finite())
+            || self.encoder.metric == Metric::Cosine && kernel::dot(query, query) == 0.0;
+        if k == 0 || aimless || allowed <= ef.saturating_mul(EXACT_FACTOR) {
+            return Ok(flat_search(
+                self.encoder.metric,
+                self.vectors.as_slice(),
+                dim,
+                query,
+                k,
+                mask,
+            ));
+        }
+        let walks = self.walk_rows(ef, allowed) < allowed as f64;
+        Ok(self.with_scratch(|scratch| {
+            let codes = self.encoder.encode_query(query);
+            match mask.filter(|_| allowed < rows) {
+                _ if !walks => self.scan(&codes, ef, mask, scratch),
+                None => self.ground().walk(&codes, ef, scratch),
+                Some(mask) => self.ground().walk_masked(&codes, ef, mask, scratch),
+            }
+            self.rerank(query, k, &scratch.nearest)
+        }))
     }
 
     /// Bytes that the graph and its codes hold in memory, without the vectors.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        0
+        self.links.memory_bytes() + self.codes.memory_bytes() + size_of_val(self.encoder.center.as_slice())
+    }
+
+    /// How many rows a scan could compare in the time of a walk that returns `allowed` of all rows.
+    fn walk_rows(&self, ef: usize, allowed: usize) -> f64 {
+        let share = allowed as f64 / self.vectors.rows().max(1) as f64;
+        ef as f64 * self.links.width() as f64 * FRESH_SHARE * SCAN_ROWS_PER_WALK_ROW / share
+    }
+
+    /// Leaves the `list` nearest allowed rows by code in `scratch.nearest`.
+    fn scan(&self, query: &[i16], list: usize, mask: Option<RowMask<'_>>, scratch: &mut Scratch) {
+        let mut nearest = std::collections::BinaryHeap::with_capacity(list.min(self.codes.rows()) + 1);
+        let mut offer = |row: usize| {
+            #[expect(clippy::cast_possible_truncation, reason = "the number of rows is below 2^31")]
+            let row = row as u32;
+            let step = Step::new(kernel::l2_codes(query, self.codes.row(row)), row);
+            if nearest.len() < list {
+                nearest.push(step);
+            } else if let Some(mut worst) = nearest.peek_mut()
+                && step < *worst
+            {
+                *worst = step;
+            }
+        };
+        match mask {
+            None => (0..self.codes.rows()).for_each(&mut offer),
+            Some(mask) => mask.iter().for_each(&mut offer),
+        }
+        scratch.nearest = nearest.into_vec();
+    }
+
+    /// The `k` best of `candidates` by their exact scores.
+    fn rerank(&self, query: &[f32], k: usize, candidates: &[Step]) -> Vec<Hit> {
+        let metric = self.encoder.metric;
+        let query_squared = kernel::dot(query, query);
+        let mut best = Best::new(metric, k);
+        for (index, step) in candidates.iter().enumerate() {
+            if let Some(ahead) = candidates.get(index + RERANK_AHEAD) {
+                self.vectors
+                    .row(ahead.row() as usize)
+                    .chunks(16)
+                    .take(4)
+                    .for_each(kernel::prefetch);
+            }
+            let row = step.row() as usize;
+            let vector = self.vectors.row(row);
+            let score = match metric {
+                Metric::L2 => kernel::l2(query, vector),
+                Metric::Ip => kernel::dot(query, vector),
+                Metric::Cosine => {
+                    let (dot, squared) = kernel::dot_and_square(query, vector);
+                    cosine(dot, query_squared, squared)
+                }
+            };
+            best.offer(row, score);
+        }
+        best.into_hits()
+    }
+
+    fn ground(&self) -> Ground<'_, Links> {
+        Ground {
+            links: &self.links,
+            codes: &self.codes,
+            start: self.start,
+        }
+    }
+
+    /// Lends a scratch to `work` and keeps it for later searches.
+    fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> R {
+        let kept = || self.scratches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = kept().pop().unwrap_or_default();
+        let result = work(&mut scratch);
+        let mut scratches = kept();
+        if scratches.len() < SCRATCHES_MAX {
+            scratches.push(scratch);
+        }
+        result
     }
 }
+
+impl std::fmt::Debug for GraphIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GraphIndex")
+            .field("metric", &self.encoder.metric)
+            .field("vectors", &self.vectors)
+            .field("degree", &self.links.width())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The row nearest to the middle of all: every walk starts there.
+fn central_row(codes: &Codes) -> u32 {
+    let middle = vec![128i16; codes.stride()];
+    #[expect(clippy::cast_possible_truncation, reason = "the number of rows is below 2^31")]
+    let rows = 0..codes.rows() as u32;
+    rows.min_by_key(|&row| kernel::l2_codes(&middle, codes.row(row)))
+        .unwrap_or(0)
+}
+
+/// Smallest degree that can join rows to more than a chain.
+const DEGREE_MIN: usize = 2;
+/// Up to this many times `ef` allowed rows, comparing all of them exactly is as fast as ranking them by code first.
+const EXACT_FACTOR: usize = 4;
+/// The share of the neighbours met on a walk that it had not met before; measured on GloVe.
+const FRESH_SHARE: f64 = 0.65;
+/// Rows that a scan compares in the time in which a walk compares one, for it reads memory in order.
+const SCAN_ROWS_PER_WALK_ROW: f64 = 3.0;
+/// How many rows ahead of the one being scored the vectors are fetched.
+const RERANK_AHEAD: usize = 8;
+/// Scratches kept for reuse: as many as searches run at once, beyond which they are made afresh.
+const SCRATCHES_MAX: usize = 64;

@@ -1,13 +1,39 @@
 //! Plain Rust kernels: the reference for every other kernel and the fallback on processors without AVX2.
 
-/// Sum of products.
+use super::CODE_BLOCK;
+
+/// See [`super::dot`].
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     fold(a, b, |x, y| x * y)
 }
 
-/// Squared Euclidean distance.
+/// See [`super::l2`].
 pub(super) fn l2(a: &[f32], b: &[f32]) -> f32 {
     fold(a, b, |x, y| (x - y) * (x - y))
+}
+
+/// See [`super::dot_and_square`].
+pub(super) fn dot_and_square(a: &[f32], b: &[f32]) -> (f32, f32) {
+    let len = a.len().min(b.len());
+    (dot(a, b), dot(&b[..len], &b[..len]))
+}
+
+/// See [`super::l2_codes`].
+pub(super) fn l2_codes(query: &[i16], row: &[u8]) -> u32 {
+    let len = query.len().min(row.len()) / CODE_BLOCK * CODE_BLOCK;
+    query[..len].iter().zip(&row[..len]).fold(0, |sum: u32, (&x, &y)| {
+        let difference = i32::from(x.wrapping_sub(i16::from(y)));
+        sum.wrapping_add(difference.wrapping_mul(difference).cast_unsigned())
+    })
+}
+
+/// See [`super::l2_codes_of_rows`].
+pub(super) fn l2_codes_of_rows(query: &[i16], codes: &[u8], stride: usize, rows: &[u32], costs: &mut Vec<u32>) {
+    costs.clear();
+    costs.extend(
+        rows.iter()
+            .map(|&row| l2_codes(query, &codes[row as usize * stride..][..stride])),
+    );
 }
 
 /// Adds `term` of all pairs in eight running sums, which lets the compiler vectorise and keeps rounding errors low.

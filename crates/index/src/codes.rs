@@ -1,0 +1,245 @@
+//! Eight-bit codes of vectors: a quarter of the memory of the vectors, so that a walk over the graph touches less of it.
+//!
+//! Codes only guide walks; every score that leaves the crate is computed from the `f32` vectors.
+//!
+//! Every metric becomes a squared Euclidean distance first, so that one kernel and one graph serve all:
+//! - L2 is itself.
+//! - Cosine divides each vector by its norm; |q - x|² = 2 - 2 cos. If there are zero vectors, one more value makes them
+//!   unit vectors at right angles to everything, which gives them their defined similarity of 0.
+//! - Inner product adds the value sqrt(M² - |x|²), M the largest norm, to rows and 0 to queries; then
+//!   |q - x|² = |q|² + M² - 2 q·x (Bachrach et al., "Speeding up the Xbox recommender system using a Euclidean
+//!   transformation for inner-product spaces", RecSys 2014).
+//!
+//! A value `v` of place `d` becomes `round((v - center[d]) * scale + 127.5)`, clamped to a byte. One scale for all places
+//! keeps distances comparable.
+
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::{Metric, Vectors, kernel};
+
+/// How vectors of one index become codes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Encoder {
+    pub(crate) metric: Metric,
+    /// Whether a value is added to each vector; see the module text.
+    pub(crate) extra: bool,
+    /// Largest norm of a row, for inner product.
+    pub(crate) norm_max: f32,
+    pub(crate) scale: f32,
+    /// One value for each place, the added one included.
+    pub(crate) center: Vec<f32>,
+}
+
+impl Encoder {
+    /// Fits the codes to `vectors`. Values that are not finite are passed over.
+    pub(crate) fn fit(vectors: &Vectors, metric: Metric) -> Self {
+        let (dim, rows) = (vectors.dim(), vectors.rows());
+        let norm = |row: usize| kernel::dot(vectors.row(row), vectors.row(row)).sqrt();
+        let norm_max = match metric {
+            Metric::Ip => (0..rows).map(norm).filter(|norm| norm.is_finite()).fold(0.0, f32::max),
+            Metric::L2 | Metric::Cosine => 0.0,
+        };
+        let extra = match metric {
+            Metric::L2 => false,
+            Metric::Ip => true,
+            Metric::Cosine => (0..rows).any(|row| norm(row) == 0.0),
+        };
+        let places = dim + usize::from(extra);
+        let mut encoder = Self {
+            metric,
+            extra,
+            norm_max,
+            scale: 1.0,
+            center: vec![0.0; places],
+        };
+
+        let step = rows.div_ceil(SAMPLE_VALUES / places + 1).max(1);
+        let mut sample = Zeroizing::new(Vec::new());
+        let mut values = Zeroizing::new(Vec::with_capacity(places));
+        for row in (0..rows).step_by(step) {
+            encoder.transform(vectors.row(row), &mut values);
+            sample.extend_from_slice(&values);
+        }
+        let finite = |value: f32| if value.is_finite() { value } else { 0.0 };
+        let mut sums = vec![0.0f64; places];
+        for values in sample.chunks_exact(places) {
+            sums.iter_mut()
+                .zip(values)
+                .for_each(|(sum, &value)| *sum += f64::from(finite(value)));
+        }
+        let count = (sample.len() / places).max(1) as f64;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a mean of f32 values fits, up to rounding"
+        )]
+        encoder
+            .center
+            .iter_mut()
+            .zip(&sums)
+            .for_each(|(center, sum)| *center = (sum / count) as f32);
+        for values in sample.chunks_exact_mut(places) {
+            for (value, center) in values.iter_mut().zip(&encoder.center) {
+                *value = finite((*value - center).abs());
+            }
+        }
+        if !sample.is_empty() {
+            let place = (sample.len() - 1) * QUANTILE_PER_10_000 / 10_000;
+            let (_, &mut spread, _) = sample.select_nth_unstable_by(place, f32::total_cmp);
+            let scale = HALF_RANGE / spread;
+            encoder.scale = if scale.is_finite() && scale > 0.0 { scale } else { 1.0 };
+        }
+        encoder
+    }
+
+    /// Codes of all rows.
+    pub(crate) fn encode_all(&self, vectors: &Vectors) -> Codes {
+        let mut codes = Codes::zeroed(vectors.rows(), self.center.len());
+        let mut values = Zeroizing::new(Vec::with_capacity(self.center.len()));
+        for row in 0..vectors.rows() {
+            self.transform(vectors.row(row), &mut values);
+            for ((code, value), center) in codes.row_mut(row).iter_mut().zip(values.iter()).zip(&self.center) {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+                let byte = ((value - center) * self.scale + HALF_RANGE).round() as u8;
+                *code = byte;
+            }
+        }
+        codes
+    }
+
+    /// A query in code units, not clamped to a byte: a query may lie outside the rows.
+    pub(crate) fn encode_query(&self, query: &[f32]) -> Zeroizing<Vec<i16>> {
+        let mut values = Zeroizing::new(Vec::with_capacity(self.center.len()));
+        self.transform_query(query, &mut values);
+        let mut codes = Zeroizing::new(vec![0i16; padded(self.center.len())]);
+        // The sum over all places of the largest squared difference must stay below 2^32.
+        let reach = ((u32::MAX as f32 / codes.len().max(1) as f32).sqrt() - 256.0).clamp(0.0, REACH_MAX);
+        for ((code, value), center) in codes.iter_mut().zip(values.iter()).zip(&self.center) {
+            #[expect(clippy::cast_possible_truncation, reason = "`as` saturates and the range is clamped")]
+            let units = ((value - center) * self.scale + HALF_RANGE)
+                .round()
+                .clamp(-reach, 255.0 + reach) as i16;
+            *code = units;
+        }
+        codes
+    }
+
+    /// Whether every number is one that [`Self::fit`] can give.
+    pub(crate) fn is_sound(&self) -> bool {
+        let numbers = self.center.iter().chain([&self.norm_max, &self.scale]);
+        numbers.copied().all(f32::is_finite) && self.scale > 0.0 && self.norm_max >= 0.0
+    }
+
+    /// A row in the space where squared distance orders as the metric does.
+    fn transform(&self, row: &[f32], out: &mut Vec<f32>) {
+        let squared = kernel::dot(row, row);
+        out.clear();
+        match self.metric {
+            Metric::L2 => out.extend_from_slice(row),
+            Metric::Ip => {
+                out.extend_from_slice(row);
+                out.push((self.norm_max * self.norm_max - squared).max(0.0).sqrt());
+            }
+            Metric::Cosine => {
+                let inverse = if squared > 0.0 { squared.sqrt().recip() } else { 0.0 };
+                out.extend(row.iter().map(|value| value * inverse));
+                if self.extra {
+                    out.push(if squared > 0.0 { 0.0 } else { 1.0 });
+                }
+            }
+        }
+    }
+
+    fn transform_query(&self, query: &[f32], out: &mut Vec<f32>) {
+        match self.metric {
+            Metric::L2 | Metric::Cosine => self.transform(query, out),
+            Metric::Ip => {
+                out.clear();
+                out.extend_from_slice(query);
+                out.push(0.0);
+            }
+        }
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        self.center.zeroize();
+    }
+}
+
+/// Codes of all rows, each padded to whole kernel steps and, as far as that allows, aligned to cache lines. Wiped on drop.
+pub(crate) struct Codes {
+    stride: usize,
+    start: usize,
+    len: usize,
+    bytes: Vec<u8>,
+}
+
+impl Codes {
+    fn zeroed(rows: usize, places: usize) -> Self {
+        let stride = padded(places);
+        let len = rows * stride;
+        let bytes = vec![0u8; len + ALIGN_BYTES];
+        // An offset that cannot be had (never on real machines) only costs speed.
+        let start = bytes.as_ptr().align_offset(ALIGN_BYTES).min(ALIGN_BYTES);
+        Self {
+            stride,
+            start,
+            len,
+            bytes,
+        }
+    }
+
+    /// Bytes from one row to the next.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.len / self.stride
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.start..][..self.len]
+    }
+
+    #[inline]
+    pub(crate) fn row(&self, row: u32) -> &[u8] {
+        &self.as_slice()[row as usize * self.stride..][..self.stride]
+    }
+
+    /// Row `row` as a query, into `out`.
+    pub(crate) fn as_query(&self, row: u32, out: &mut Vec<i16>) {
+        out.clear();
+        out.extend(self.row(row).iter().map(|&code| i16::from(code)));
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    fn row_mut(&mut self, row: usize) -> &mut [u8] {
+        &mut self.bytes[self.start + row * self.stride..][..self.stride]
+    }
+}
+
+impl Drop for Codes {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
+}
+
+fn padded(places: usize) -> usize {
+    places.next_multiple_of(kernel::CODE_BLOCK)
+}
+
+/// Half of what a byte can count, the code of a value at its center.
+const HALF_RANGE: f32 = 127.5;
+/// How far a query may lie outside the range of a byte, in code units: within `i16` after subtracting a byte.
+const REACH_MAX: f32 = 16_000.0;
+/// The share of sampled values that fits into a byte; the rest is clamped, for a finer scale for all others.
+const QUANTILE_PER_10_000: usize = 9_999;
+/// About how many values the fit looks at: enough for a stable 0.9999 quantile, few enough to be quick.
+const SAMPLE_VALUES: usize = 2_000_000;
+/// Codes start at a cache line.
+const ALIGN_BYTES: usize = 64;

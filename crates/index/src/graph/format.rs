@@ -1,0 +1,153 @@
+//! Bytes of a saved graph, version 1. All numbers are little-endian.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 4 | `SKGR` |
+//! | 4 | version, 1 |
+//! | 4 | metric: 0 L2, 1 inner product, 2 cosine |
+//! | 4 | 1 if a value is added to each vector, else 0 |
+//! | 4 | dimension |
+//! | 4 | rows |
+//! | 4 | degree |
+//! | 4 | start row; 0 if there are no rows |
+//! | 4 | largest norm, `f32` |
+//! | 4 | scale, `f32` |
+//! | 4 × (dimension + added) | center, `f32` |
+//! | 4 × rows × degree | neighbours, `u32`; all ones after a row's last |
+//!
+//! Neither vectors nor codes are saved: vectors live in their own column, and codes follow from them.
+
+use std::sync::Mutex;
+
+use super::links::{Links, NONE};
+use super::{DEGREE_MIN, GraphIndex, GraphParams};
+use crate::codes::Encoder;
+use crate::{IndexError, Metric, Vectors};
+
+impl GraphIndex {
+    /// The graph as bytes for [`Self::from_bytes`], without vectors and codes. They tell which rows are near each other
+    /// and the middle of all rows, so they are to be sealed like the vectors.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let encoder = &self.encoder;
+        let entries = self.links.entries();
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + 4 * (encoder.center.len() + entries.len()));
+        bytes.extend_from_slice(MAGIC);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "all three have limits below 2^32, checked on building"
+        )]
+        let (dim, rows, degree) = (
+            self.vectors.dim() as u32,
+            self.vectors.rows() as u32,
+            self.links.width() as u32,
+        );
+        let metric = match encoder.metric {
+            Metric::L2 => 0,
+            Metric::Ip => 1,
+            Metric::Cosine => 2,
+        };
+        for number in [VERSION, metric, u32::from(encoder.extra), dim, rows, degree, self.start] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        for number in [encoder.norm_max, encoder.scale].iter().chain(&encoder.center) {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        for number in entries {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Opens what [`Self::to_bytes`] gave, over the same vectors and metric. Any other bytes give an error or, where they
+    /// happen to describe a graph, an index whose hits still have exact scores.
+    ///
+    /// # Errors
+    /// [`IndexError::Corrupt`] for bytes that do not fit `vectors` and `metric`, [`IndexError::Version`] for bytes of
+    /// another format version.
+    pub fn from_bytes(bytes: &[u8], vectors: Vectors, metric: Metric) -> Result<Self, IndexError> {
+        let corrupt = |reason| IndexError::Corrupt { reason };
+        let (magic, rest) = bytes.split_first_chunk::<4>().ok_or(corrupt("it is too short"))?;
+        if magic != MAGIC {
+            return Err(corrupt("it does not start as a saved graph"));
+        }
+        let (numbers, []) = rest.as_chunks::<4>() else {
+            return Err(corrupt("its length is not a multiple of four"));
+        };
+        let (header, numbers) = numbers.split_first_chunk::<9>().ok_or(corrupt("it is too short"))?;
+        let [version, kind, extra, dim, rows, degree, start] =
+            [0, 1, 2, 3, 4, 5, 6].map(|index| u32::from_le_bytes(header[index]));
+        let [norm_max, scale] = [header[7], header[8]].map(f32::from_le_bytes);
+        if version != VERSION {
+            return Err(IndexError::Version {
+                found: version,
+                known: VERSION,
+            });
+        }
+        let expected = match metric {
+            Metric::L2 => 0,
+            Metric::Ip => 1,
+            Metric::Cosine => 2,
+        };
+        if kind != expected {
+            return Err(corrupt("it was built for another metric"));
+        }
+        let extra = match (metric, extra) {
+            (Metric::L2 | Metric::Cosine, 0) => false,
+            (Metric::Ip | Metric::Cosine, 1) => true,
+            _ => return Err(corrupt("its added value does not fit its metric")),
+        };
+        let (dim, rows, degree) = (dim as usize, rows as usize, degree as usize);
+        if dim != vectors.dim() || rows != vectors.rows() {
+            return Err(corrupt("it was built over other vectors"));
+        }
+        if !(DEGREE_MIN..=GraphParams::DEGREE_MAX).contains(&degree) {
+            return Err(corrupt("its degree is out of range"));
+        }
+        if start as usize >= rows.max(1) {
+            return Err(corrupt("its start row does not exist"));
+        }
+        let places = dim + usize::from(extra);
+        if rows.checked_mul(degree).and_then(|entries| entries.checked_add(places)) != Some(numbers.len()) {
+            return Err(corrupt("its length does not fit its counts"));
+        }
+        let (center, entries) = numbers.split_at(places);
+        let center = center.iter().map(|&number| f32::from_le_bytes(number)).collect();
+        let encoder = Encoder {
+            metric,
+            extra,
+            norm_max,
+            scale,
+            center,
+        };
+        if !encoder.is_sound() {
+            return Err(corrupt("its code parameters are not usable"));
+        }
+        let links = Links::new(
+            degree,
+            entries.iter().map(|&number| u32::from_le_bytes(number)).collect(),
+        );
+        for list in links.entries().chunks_exact(degree) {
+            let count = list.iter().position(|&entry| entry == NONE).unwrap_or(degree);
+            let (neighbours, free) = list.split_at(count);
+            if neighbours.iter().any(|&neighbour| neighbour as usize >= rows) || free.iter().any(|&entry| entry != NONE)
+            {
+                return Err(corrupt("a neighbour does not exist"));
+            }
+        }
+        let codes = encoder.encode_all(&vectors);
+        Ok(Self {
+            vectors,
+            encoder,
+            codes,
+            links,
+            start,
+            scratches: Mutex::default(),
+        })
+    }
+}
+
+const MAGIC: &[u8; 4] = b"SKGR";
+const VERSION: u32 = 1;
+/// Everything before the center.
+const HEADER_BYTES: usize = 40;

@@ -1,0 +1,152 @@
+//! Who is whose neighbour: a growing form that threads fill together, and the finished form that searches read.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use zeroize::Zeroize;
+
+/// Fills a row's neighbour list up to its width; never a row number, for those end at `ROWS_MAX`.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Neighbour lists that a walk can read.
+pub(super) trait Neighbours {
+    /// Calls `visit` with each neighbour of `row`.
+    fn each(&self, row: u32, visit: impl FnMut(u32));
+
+    /// Starts loading the neighbours of `row`.
+    fn prefetch(&self, _row: u32) {}
+}
+
+/// Finished lists: `width` entries for each row, [`NONE`] after the last neighbour. Wiped on drop, for they tell who is
+/// near whom.
+pub(super) struct Links {
+    width: usize,
+    entries: Vec<u32>,
+}
+
+impl Links {
+    /// Takes `entries`, a whole number of rows of `width` (at least 1).
+    pub(super) fn new(width: usize, entries: Vec<u32>) -> Self {
+        Self { width, entries }
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    pub(super) fn entries(&self) -> &[u32] {
+        &self.entries
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<u32>()
+    }
+
+    /// Neighbours of `row`, its free entries included.
+    pub(super) fn row(&self, row: u32) -> &[u32] {
+        &self.entries[row as usize * self.width..][..self.width]
+    }
+
+    pub(super) fn row_mut(&mut self, row: u32) -> &mut [u32] {
+        &mut self.entries[row as usize * self.width..][..self.width]
+    }
+}
+
+impl Neighbours for Links {
+    #[inline]
+    fn each(&self, row: u32, visit: impl FnMut(u32)) {
+        self.row(row)
+            .iter()
+            .copied()
+            .take_while(|&neighbour| neighbour != NONE)
+            .for_each(visit);
+    }
+
+    #[inline]
+    fn prefetch(&self, row: u32) {
+        for line in self.row(row).chunks(ENTRIES_PER_LINE) {
+            crate::kernel::prefetch(line);
+        }
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.entries.zeroize();
+    }
+}
+
+/// Lists under construction. Readers take no lock: they may see a list half rewritten, which at worst shows them some
+/// old and some new neighbours. Writers of a row hold its lock.
+pub(super) struct GrowingLinks {
+    width: usize,
+    entries: Vec<AtomicU32>,
+    locks: Vec<Mutex<()>>,
+}
+
+impl GrowingLinks {
+    pub(super) fn new(rows: usize, width: usize) -> Self {
+        let entries = std::iter::repeat_with(|| AtomicU32::new(NONE))
+            .take(rows * width)
+            .collect();
+        Self {
+            width,
+            entries,
+            locks: std::iter::repeat_with(Mutex::default).take(LOCKS).collect(),
+        }
+    }
+
+    /// Runs `change` on the list of `row` while no other writer touches it: it gets the list and leaves the new one
+    /// there. Entries beyond the width are dropped.
+    pub(super) fn update(&self, row: u32, list: &mut Vec<u32>, change: impl FnOnce(&mut Vec<u32>)) {
+        // A panic of another writer leaves a list that is still valid, so a poisoned lock is as good as any.
+        let _held = self.locks[row as usize % LOCKS]
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        list.clear();
+        self.each(row, |neighbour| list.push(neighbour));
+        change(list);
+        let padded = list.iter().copied().chain(std::iter::repeat(NONE));
+        for (entry, neighbour) in self.row(row).iter().zip(padded) {
+            entry.store(neighbour, Ordering::Relaxed);
+        }
+    }
+
+    /// Lists of `width` entries: the first so many of each row.
+    pub(super) fn finish(self, width: usize) -> Links {
+        let rows = self.entries.chunks_exact(self.width);
+        let entries = rows
+            .flat_map(|row| row.iter().take(width).map(|entry| entry.load(Ordering::Relaxed)))
+            .collect();
+        Links::new(width, entries)
+    }
+
+    fn row(&self, row: u32) -> &[AtomicU32] {
+        &self.entries[row as usize * self.width..][..self.width]
+    }
+}
+
+impl Neighbours for GrowingLinks {
+    #[inline]
+    fn each(&self, row: u32, visit: impl FnMut(u32)) {
+        let entries = self.row(row).iter().map(|entry| entry.load(Ordering::Relaxed));
+        entries.take_while(|&neighbour| neighbour != NONE).for_each(visit);
+    }
+
+    #[inline]
+    fn prefetch(&self, row: u32) {
+        for line in self.row(row).chunks(ENTRIES_PER_LINE) {
+            crate::kernel::prefetch(line);
+        }
+    }
+}
+
+impl Drop for GrowingLinks {
+    fn drop(&mut self) {
+        self.entries.iter_mut().for_each(|entry| *entry.get_mut() = 0);
+    }
+}
+
+/// Locks shared by all rows: many more than threads, so that two writers seldom meet.
+const LOCKS: usize = 1_024;
+const ENTRIES_PER_LINE: usize = 16;

@@ -1,0 +1,202 @@
+//! Best-first walks over a graph: from the start row towards a query, keeping the nearest rows seen.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::links::Neighbours;
+use crate::RowMask;
+use crate::codes::Codes;
+use crate::kernel;
+
+/// A row and its cost in one integer that orders by cost, then by row. Its last bit says whether a walk has expanded it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Step(u64);
+
+impl Step {
+    pub(super) fn new(cost: u32, row: u32) -> Self {
+        Self(u64::from(cost) << 32 | u64::from(row) << 1)
+    }
+
+    pub(super) fn cost(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the row is in the lower half, and below 2^31"
+    )]
+    pub(super) fn row(self) -> u32 {
+        self.0 as u32 >> 1
+    }
+
+    fn is_expanded(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    fn expanded(self) -> Self {
+        Self(self.0 | 1)
+    }
+}
+
+/// Memory that walks reuse. It holds row numbers and costs, no vectors.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// The nearest rows seen, best first: the answer of a walk.
+    pub(super) nearest: Vec<Step>,
+    /// Rows in the order in which the walk expanded them.
+    pub(super) expanded: Vec<Step>,
+    seen: Seen,
+    rows: Vec<u32>,
+    costs: Vec<u32>,
+    frontier: BinaryHeap<Reverse<Step>>,
+}
+
+/// What a walk walks over.
+#[derive(Clone, Copy)]
+pub(super) struct Ground<'a, N> {
+    pub(super) links: &'a N,
+    pub(super) codes: &'a Codes,
+    pub(super) start: u32,
+}
+
+impl<N: Neighbours> Ground<'_, N> {
+    /// Leaves the `list` nearest rows found in `scratch.nearest` and the expanded ones in `scratch.expanded`.
+    pub(super) fn walk(&self, query: &[i16], list: usize, scratch: &mut Scratch) {
+        self.begin(query, scratch);
+        let first = Step::new(scratch.costs[0], self.start);
+        scratch.nearest.push(first);
+        let mut next = 0;
+        while let Some(&step) = scratch.nearest.get(next) {
+            if step.is_expanded() {
+                next += 1;
+                continue;
+            }
+            scratch.nearest[next] = step.expanded();
+            scratch.expanded.push(step);
+            self.expand(query, step.row(), scratch);
+            if let Some(after) = scratch.nearest.get(next + 1) {
+                self.links.prefetch(after.row());
+            }
+            for index in 0..scratch.rows.len() {
+                let found = Step::new(scratch.costs[index], scratch.rows[index]);
+                if let Some(place) = insert(&mut scratch.nearest, found, list) {
+                    next = next.min(place);
+                }
+            }
+        }
+    }
+
+    /// Leaves the `list` nearest rows found that are in `mask` in `scratch.nearest`. The walk passes through rows outside
+    /// of it, and ends when nothing unexpanded is nearer than the worst of a full list.
+    pub(super) fn walk_masked(&self, query: &[i16], list: usize, mask: RowMask<'_>, scratch: &mut Scratch) {
+        self.begin(query, scratch);
+        scratch.frontier.clear();
+        let first = Step::new(scratch.costs[0], self.start);
+        scratch.frontier.push(Reverse(first));
+        if mask.contains(self.start as usize) {
+            scratch.nearest.push(first);
+        }
+        while let Some(Reverse(step)) = scratch.frontier.pop() {
+            if is_full_of_nearer(&scratch.nearest, list, step) {
+                break;
+            }
+            self.expand(query, step.row(), scratch);
+            if let Some(Reverse(after)) = scratch.frontier.peek() {
+                self.links.prefetch(after.row());
+            }
+            for index in 0..scratch.rows.len() {
+                let found = Step::new(scratch.costs[index], scratch.rows[index]);
+                if is_full_of_nearer(&scratch.nearest, list, found) {
+                    continue;
+                }
+                scratch.frontier.push(Reverse(found));
+                if mask.contains(found.row() as usize) {
+                    insert(&mut scratch.nearest, found, list);
+                }
+            }
+        }
+    }
+
+    fn begin(&self, query: &[i16], scratch: &mut Scratch) {
+        scratch.nearest.clear();
+        scratch.expanded.clear();
+        scratch.seen.clear(self.codes.rows());
+        scratch.seen.insert(self.start);
+        kernel::l2_codes_of_rows(
+            query,
+            self.codes.as_slice(),
+            self.codes.stride(),
+            &[self.start],
+            &mut scratch.costs,
+        );
+    }
+
+    /// Leaves the neighbours of `row` that were not seen before in `scratch.rows`, their costs in `scratch.costs`.
+    #[inline]
+    fn expand(&self, query: &[i16], row: u32, scratch: &mut Scratch) {
+        let Scratch { seen, rows, costs, .. } = scratch;
+        rows.clear();
+        self.links.each(row, |neighbour| {
+            if seen.insert(neighbour) {
+                rows.push(neighbour);
+            }
+        });
+        kernel::l2_codes_of_rows(query, self.codes.as_slice(), self.codes.stride(), rows, costs);
+    }
+}
+
+/// Puts `found` where it belongs in `nearest`, which keeps at most `list` steps, and says where that was.
+#[inline]
+fn insert(nearest: &mut Vec<Step>, found: Step, list: usize) -> Option<usize> {
+    if is_full_of_nearer(nearest, list, found) {
+        return None;
+    }
+    let place = nearest.partition_point(|step| *step < found);
+    if nearest.len() >= list {
+        nearest.pop();
+    }
+    nearest.insert(place, found);
+    Some(place)
+}
+
+#[inline]
+fn is_full_of_nearer(nearest: &[Step], list: usize, step: Step) -> bool {
+    nearest.len() >= list && nearest.last().is_none_or(|worst| *worst < step)
+}
+
+/// The rows that a walk has met: one bit each, and a note of which words to clear before the next walk.
+#[derive(Default)]
+struct Seen {
+    words: Vec<u64>,
+    touched: Vec<u32>,
+}
+
+impl Seen {
+    fn clear(&mut self, rows: usize) {
+        let words = rows.div_ceil(64);
+        if self.words.len() != words || self.touched.len() > words / 8 {
+            self.words.clear();
+            self.words.resize(words, 0);
+        } else {
+            for &word in &self.touched {
+                self.words[word as usize] = 0;
+            }
+        }
+        self.touched.clear();
+    }
+
+    /// Whether `row` is new.
+    #[inline]
+    fn insert(&mut self, row: u32) -> bool {
+        let word = &mut self.words[row as usize / 64];
+        let bit = 1 << (row % 64);
+        if *word & bit != 0 {
+            return false;
+        }
+        if *word == 0 {
+            self.touched.push(row / 64);
+        }
+        *word |= bit;
+        true
+    }
+}

@@ -1,0 +1,149 @@
+//! Kernels for x86_64 processors with AVX2 and FMA. Each does what its namesake in `scalar` does.
+#![expect(
+    unsafe_code,
+    reason = "vector loads take raw pointers; every pointer here comes from a fixed-size array reference"
+)]
+
+use std::arch::x86_64::{
+    __m256, __m256i, _mm_add_epi32, _mm_add_ps, _mm_add_ss, _mm_cvtsi128_si32, _mm_cvtss_f32, _mm_loadu_si128,
+    _mm_movehl_ps, _mm_shuffle_epi32, _mm_shuffle_ps, _mm256_add_epi32, _mm256_add_ps, _mm256_castps256_ps128,
+    _mm256_castsi256_si128, _mm256_cvtepu8_epi16, _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sub_epi16,
+    _mm256_sub_ps,
+};
+
+use super::{CODE_BLOCK, prefetch};
+
+/// `f32` values in one register.
+const LANES: usize = 8;
+/// Bytes in one cache line.
+const LINE_BYTES: usize = 64;
+/// Lines of one row fetched ahead; the hardware's own prefetcher follows a longer row from there.
+const LINES_AHEAD: usize = 4;
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let (a, b) = same_length(a, b);
+    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
+    let mut sums = [_mm256_setzero_ps(); 4];
+    for (index, (x, y)) in a_lanes.iter().zip(b_lanes).enumerate() {
+        let sum = &mut sums[index % 4];
+        *sum = _mm256_fmadd_ps(load(x), load(y), *sum);
+    }
+    total(sums) + a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>()
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn l2(a: &[f32], b: &[f32]) -> f32 {
+    let (a, b) = same_length(a, b);
+    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
+    let mut sums = [_mm256_setzero_ps(); 4];
+    for (index, (x, y)) in a_lanes.iter().zip(b_lanes).enumerate() {
+        let difference = _mm256_sub_ps(load(x), load(y));
+        let sum = &mut sums[index % 4];
+        *sum = _mm256_fmadd_ps(difference, difference, *sum);
+    }
+    total(sums) + a_rest.iter().zip(b_rest).map(|(x, y)| (x - y) * (x - y)).sum::<f32>()
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn dot_and_square(a: &[f32], b: &[f32]) -> (f32, f32) {
+    let (a, b) = same_length(a, b);
+    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
+    let zero = _mm256_setzero_ps();
+    let (mut dots, mut squares) = ([zero; 4], [zero; 4]);
+    for (index, (x, y)) in a_lanes.iter().zip(b_lanes).enumerate() {
+        let y = load(y);
+        dots[index % 2] = _mm256_fmadd_ps(load(x), y, dots[index % 2]);
+        squares[index % 2] = _mm256_fmadd_ps(y, y, squares[index % 2]);
+    }
+    let dot_rest = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>();
+    let square_rest = b_rest.iter().map(|y| y * y).sum::<f32>();
+    (total(dots) + dot_rest, total(squares) + square_rest)
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn l2_codes(query: &[i16], row: &[u8]) -> u32 {
+    let (query_blocks, _) = query.as_chunks::<CODE_BLOCK>();
+    let (row_blocks, _) = row.as_chunks::<CODE_BLOCK>();
+    let mut sums = [_mm256_setzero_si256(); 2];
+    for (x, y) in query_blocks.iter().zip(row_blocks) {
+        let (x_low, x_high) = load_query(x);
+        let (y_low, y_high) = load_codes(y);
+        let low = _mm256_sub_epi16(x_low, y_low);
+        let high = _mm256_sub_epi16(x_high, y_high);
+        sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(low, low));
+        sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(high, high));
+    }
+    let sum = _mm256_add_epi32(sums[0], sums[1]);
+    let sum = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+    let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b01_00_11_10>(sum));
+    let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b10_11_00_01>(sum));
+    _mm_cvtsi128_si32(sum).cast_unsigned()
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn l2_codes_of_rows(query: &[i16], codes: &[u8], stride: usize, rows: &[u32], costs: &mut Vec<u32>) {
+    for &row in rows {
+        let code = &codes[row as usize * stride..][..stride];
+        for line in code.chunks(LINE_BYTES).take(LINES_AHEAD) {
+            prefetch(line);
+        }
+    }
+    costs.clear();
+    costs.extend(
+        rows.iter()
+            .map(|&row| l2_codes(query, &codes[row as usize * stride..][..stride])),
+    );
+}
+
+#[inline(always)]
+fn same_length<'a, 'b>(a: &'a [f32], b: &'b [f32]) -> (&'a [f32], &'b [f32]) {
+    let len = a.len().min(b.len());
+    (&a[..len], &b[..len])
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn load(values: &[f32; LANES]) -> __m256 {
+    // SAFETY: the reference is to 8 `f32`, the 32 bytes that an unaligned load reads.
+    unsafe { _mm256_loadu_ps(values.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn load_query(values: &[i16; CODE_BLOCK]) -> (__m256i, __m256i) {
+    // SAFETY: the reference is to 32 `i16`, 64 bytes: both unaligned 32-byte loads stay inside.
+    unsafe {
+        (
+            _mm256_loadu_si256(values.as_ptr().cast()),
+            _mm256_loadu_si256(values.as_ptr().add(16).cast()),
+        )
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn load_codes(values: &[u8; CODE_BLOCK]) -> (__m256i, __m256i) {
+    // SAFETY: the reference is to 32 bytes: both unaligned 16-byte loads stay inside.
+    let (low, high) = unsafe {
+        (
+            _mm_loadu_si128(values.as_ptr().cast()),
+            _mm_loadu_si128(values.as_ptr().add(16).cast()),
+        )
+    };
+    (_mm256_cvtepu8_epi16(low), _mm256_cvtepu8_epi16(high))
+}
+
+/// Sum of all 32 values.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn total(sums: [__m256; 4]) -> f32 {
+    let sum = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
+    let sum = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
+    let sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+    _mm_cvtss_f32(_mm_add_ss(sum, _mm_shuffle_ps::<0b01>(sum, sum)))
+}
