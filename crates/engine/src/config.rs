@@ -1,0 +1,46 @@
+//! Settings of an engine, each with its unit, default and reason.
+
+use std::sync::Arc;
+
+use saker_keyring::{LeasePolicy, RootKeyId};
+
+use crate::{
+    clock::{Clock, SystemClock},
+    events::{EventSink, NoEvents},
+};
+
+/// Settings of an engine.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// How root keys are probed and how long an outage of a key service is served through.
+    pub lease: LeasePolicy,
+    /// Root key of new databases that name none; `None`: they go under the platform key.
+    pub default_key: Option<RootKeyId>,
+    /// Bytes in memory at which a growing segment is sealed.
+    pub segment_bytes_max: usize,
+    /// Bytes at which a log segment is closed and the next one (with its own data key) begins.
+    pub log_segment_bytes_max: u64,
+    /// Fewest rows of a sealed segment for which a graph index is built; smaller ones are searched exactly.
+    pub index_rows_min: usize,
+    /// Threads that build indexes; 0 for half of the processors.
+    pub index_threads: usize,
+    /// Wall and monotonic time.
+    pub clock: Arc<dyn Clock>,
+    /// Who hears what happens (audit, metrics).
+    pub events: Arc<dyn EventSink>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            lease: LeasePolicy::default(),
+            default_key: None,
+            segment_bytes_max: 512 << 20,
+            log_segment_bytes_max: 64 << 20,
+            index_rows_min: 4_096,
+            index_threads: 0,
+            clock: Arc::new(SystemClock::new()),
+            events: Arc::new(NoEvents),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The one error of the engine's face: a kind that tells the caller what to do, and a message for people.
+//!
+//! Messages never carry row data, vectors, filter text, keys or tokens.
+
+use std::fmt;
+
+use saker_keyring::RootKeyId;
+
+/// Result of an engine operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an operation gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// What the caller can do about it.
+    pub kind: ErrorKind,
+    /// What happened, for people; lowercase unless Milvus's own wording is kept.
+    pub message: String,
+}
+
+/// What kind of failure, so that a caller can act without reading the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// No database of this name.
+    DatabaseNotFound,
+    /// A database of this name is there.
+    DatabaseAlreadyExists,
+    /// No collection (or alias) of this name.
+    CollectionNotFound,
+    /// A collection of this name with another definition is there.
+    CollectionAlreadyExists,
+    /// The collection has to be loaded first.
+    CollectionNotLoaded,
+    /// No partition of this name.
+    PartitionNotFound,
+    /// A partition of this name is there.
+    PartitionAlreadyExists,
+    /// No index of this name, or none on this field.
+    IndexNotFound,
+    /// Another index is there already.
+    IndexAlreadyExists,
+    /// No alias of this name.
+    AliasNotFound,
+    /// An alias of this name is there.
+    AliasAlreadyExists,
+    /// No user of this name.
+    CredentialNotFound,
+    /// A user of this name is there.
+    CredentialAlreadyExists,
+    /// No field of this name.
+    FieldNotFound,
+    /// Rows do not fit the collection's schema.
+    SchemaMismatch,
+    /// The request is wrong in another way.
+    InvalidParameter,
+    /// The database's root key may not be used now. Retry once the key works again.
+    ZoneLocked {
+        /// The database.
+        database: String,
+        /// Its root key.
+        root: RootKeyId,
+        /// What the key service said.
+        reason: String,
+    },
+    /// The root key given for a new database cannot be used.
+    KeyUnusable {
+        /// The key.
+        root: RootKeyId,
+    },
+    /// A limit on how much there may be is reached.
+    QuotaExceeded,
+    /// No space is left to store anything; nothing was lost. Retry once there is space.
+    Full,
+    /// Stored bytes failed verification or make no sense. The message names the object.
+    Corrupt,
+    /// The storage below failed; retry.
+    Storage,
+    /// The engine is shutting down.
+    ShuttingDown,
+    /// Not supported by this version.
+    Unsupported,
+    /// A bug.
+    Internal,
+}
+
+impl Error {
+    /// An error of this kind.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+    /// A wrong request.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidParameter, message)
+    }
+    /// A bug.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+    }
+    pub(crate) fn database_not_found(name: &str) -> Self {
+        Self::new(
+            ErrorKind::DatabaseNotFound,
+            format!("database not found[database={name}]"),
+        )
+    }
+    pub(crate) fn collection_not_found(database: &str, name: &str) -> Self {
+        Self::new(
+            ErrorKind::CollectionNotFound,
+            format!("can't find collection[database={database}][collection={name}]: collection not found"),
+        )
+    }
+    pub(crate) fn not_loaded(name: &str) -> Self {
+        Self::new(
+            ErrorKind::CollectionNotLoaded,
+            format!("collection not loaded[collection={name}]"),
+        )
+    }
+    pub(crate) fn partition_not_found(name: &str) -> Self {
+        Self::new(
+            ErrorKind::PartitionNotFound,
+            format!("partition not found[partition={name}]"),
+        )
+    }
+    /// The refusal of a zone whose root key may not be used now.
+    pub(crate) fn zone_locked(database: &str, root: &RootKeyId, reason: &str) -> Self {
+        Self::new(
+            ErrorKind::ZoneLocked {
+                database: database.to_owned(),
+                root: root.clone(),
+                reason: reason.to_owned(),
+            },
+            format!(
+                "access has been disabled by the administrator: kms key revoked or disabled \
+                 [database={database}][key={root}][reason={reason}]; enable the key at its key service and this \
+                 database answers again by itself"
+            ),
+        )
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
