@@ -60,34 +60,35 @@ impl Encoder {
             encoder.transform(vectors.row(row), &mut values);
             sample.extend_from_slice(&values);
         }
-        let finite = |value: f32| if value.is_finite() { value } else { 0.0 };
-        let mut sums = vec![0.0f64; places];
-        for values in sample.chunks_exact(places) {
-            sums.iter_mut()
-                .zip(values)
-                .for_each(|(sum, &value)| *sum += f64::from(finite(value)));
-        }
-        let count = (sample.len() / places).max(1) as f64;
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a mean of f32 values fits, up to rounding"
-        )]
-        encoder
-            .center
+        sample
             .iter_mut()
-            .zip(&sums)
-            .for_each(|(center, sum)| *center = (sum / count) as f32);
+            .filter(|value| !value.is_finite())
+            .for_each(|value| *value = 0.0);
+        if sample.is_empty() {
+            return encoder;
+        }
+        // Medians and quantiles, for a mean or a maximum would let one wild row blur all others.
+        let mut column = Zeroizing::new(Vec::with_capacity(sample.len() / places));
+        for (place, center) in encoder.center.iter_mut().enumerate() {
+            column.clear();
+            column.extend(sample.iter().skip(place).step_by(places).copied());
+            *center = quantile(&mut column, 5_000);
+        }
         for values in sample.chunks_exact_mut(places) {
-            for (value, center) in values.iter_mut().zip(&encoder.center) {
-                *value = finite((*value - center).abs());
-            }
+            values
+                .iter_mut()
+                .zip(&encoder.center)
+                .for_each(|(value, center)| *value = (*value - center).abs());
         }
-        if !sample.is_empty() {
-            let place = (sample.len() - 1) * QUANTILE_PER_10_000 / 10_000;
-            let (_, &mut spread, _) = sample.select_nth_unstable_by(place, f32::total_cmp);
-            let scale = HALF_RANGE / spread;
-            encoder.scale = if scale.is_finite() && scale > 0.0 { scale } else { 1.0 };
-        }
+        let nearly_all = quantile(&mut sample, NEARLY_ALL_PER_10_000);
+        let most = quantile(&mut sample, MOST_PER_10_000);
+        let spread = if most > 0.0 {
+            nearly_all.min(most * TAIL_FACTOR)
+        } else {
+            nearly_all
+        };
+        let scale = HALF_RANGE / spread;
+        encoder.scale = if scale.is_finite() && scale > 0.0 { scale } else { 1.0 };
         encoder
     }
 
@@ -229,6 +230,12 @@ impl Drop for Codes {
     }
 }
 
+/// The value below which `per_10_000` of all `values` are; they are reordered. There must be some.
+fn quantile(values: &mut [f32], per_10_000: usize) -> f32 {
+    let place = (values.len() - 1) * per_10_000 / 10_000;
+    *values.select_nth_unstable_by(place, f32::total_cmp).1
+}
+
 fn padded(places: usize) -> usize {
     places.next_multiple_of(kernel::CODE_BLOCK)
 }
@@ -238,7 +245,11 @@ const HALF_RANGE: f32 = 127.5;
 /// How far a query may lie outside the range of a byte, in code units: within `i16` after subtracting a byte.
 const REACH_MAX: f32 = 16_000.0;
 /// The share of sampled values that fits into a byte; the rest is clamped, for a finer scale for all others.
-const QUANTILE_PER_10_000: usize = 9_999;
+const NEARLY_ALL_PER_10_000: usize = 9_999;
+/// The share that tells how wide values usually spread ...
+const MOST_PER_10_000: usize = 9_900;
+/// ... and how far beyond it the range reaches at most, so that a few wild rows cannot stretch it.
+const TAIL_FACTOR: f32 = 3.0;
 /// About how many values the fit looks at: enough for a stable 0.9999 quantile, few enough to be quick.
 const SAMPLE_VALUES: usize = 2_000_000;
 /// Codes start at a cache line.

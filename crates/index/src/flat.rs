@@ -142,3 +142,111 @@ impl Eq for Entry {}
 
 /// First allocation of the heap, in rows, so that a huge `k` does not allocate before rows turn up.
 const CAPACITY_AT_START: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn mask_of(rows: usize, allowed: &[usize]) -> Vec<u64> {
+        let mut words = vec![0; rows.div_ceil(64)];
+        allowed.iter().for_each(|row| words[row / 64] |= 1u64 << (row % 64));
+        words
+    }
+
+    #[test]
+    fn scores_are_those_of_the_metric() {
+        let (a, b) = ([3.0, 4.0], [6.0, 8.0]);
+        assert_eq!(distance(Metric::L2, &a, &b), 25.0);
+        assert_eq!(distance(Metric::Ip, &a, &b), 50.0);
+        assert_eq!(distance(Metric::Cosine, &a, &b), 1.0);
+        assert_eq!(distance(Metric::Cosine, &a, &[0.0, 0.0]), 0.0);
+        assert_eq!(distance(Metric::Cosine, &a, &[4.0, -3.0]), 0.0);
+    }
+
+    #[test]
+    fn best_come_first_and_ties_by_lower_row() {
+        let vectors = [2.0, 1.0, 2.0, 0.0, 1.0];
+        let rows = |metric, k| {
+            flat_search(metric, &vectors, 1, &[1.0], k, None)
+                .iter()
+                .map(|hit| hit.row)
+                .collect()
+        };
+        let (nearest, largest): (Vec<u32>, Vec<u32>) = (rows(Metric::L2, 9), rows(Metric::Ip, 2));
+        assert_eq!(nearest, [1, 4, 0, 2, 3]);
+        assert_eq!(largest, [0, 2]);
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_total() {
+        assert_eq!(flat_search(Metric::L2, &[1.0, 2.0], 0, &[1.0], 3, None), []);
+        assert_eq!(flat_search(Metric::L2, &[], 4, &[1.0; 4], 3, None), []);
+        assert_eq!(
+            flat_search(Metric::L2, &[1.0; 5], 2, &[1.0; 2], usize::MAX, None).len(),
+            2
+        );
+        assert_eq!(flat_search(Metric::L2, &[1.0; 6], 2, &[1.0; 9], 0, None), []);
+        let mask = RowMask {
+            words: &[u64::MAX],
+            rows: 200,
+        };
+        assert_eq!(flat_search(Metric::L2, &[1.0; 6], 2, &[1.0], 9, Some(mask)).len(), 3);
+    }
+
+    #[test]
+    fn scores_that_are_not_numbers_come_last() {
+        let vectors = [f32::NAN, 5.0, f32::INFINITY, 1.0];
+        for metric in [Metric::L2, Metric::Ip, Metric::Cosine] {
+            let hits = flat_search(metric, &vectors, 1, &[1.0], 4, None);
+            assert_eq!(hits.len(), 4);
+            assert!([0, 2].contains(&hits[3].row), "{metric:?}");
+            let query = flat_search(metric, &vectors, 1, &[f32::NAN], 4, None);
+            assert_eq!(query.iter().map(|hit| hit.row).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        }
+    }
+
+    #[test]
+    fn masks_count_and_list_their_rows() {
+        let words = mask_of(200, &[0, 63, 64, 127, 199]);
+        let mask = RowMask {
+            words: &words,
+            rows: 199,
+        };
+        assert_eq!(mask.count(), 4);
+        assert_eq!(mask.iter().collect::<Vec<_>>(), [0, 63, 64, 127]);
+        assert!(mask.contains(127) && !mask.contains(199) && !mask.contains(1) && !mask.contains(usize::MAX));
+        let short = RowMask {
+            words: &words[..1],
+            rows: 200,
+        };
+        assert_eq!(short.iter().collect::<Vec<_>>(), [0, 63]);
+        assert!(!short.contains(64));
+    }
+
+    proptest! {
+        #[test]
+        fn equals_sorting_all_allowed_rows(
+            values in prop::collection::vec(-3i8..4, 0..240),
+            query in prop::collection::vec(-3i8..4, 3),
+            bits in prop::collection::vec(any::<u64>(), 2),
+            masked in any::<bool>(),
+            k in 0usize..20,
+        ) {
+            let vectors: Vec<f32> = values.iter().map(|&value| f32::from(value)).collect();
+            let query: Vec<f32> = query.iter().map(|&value| f32::from(value)).collect();
+            let rows = vectors.len() / 3;
+            let mask = masked.then_some(RowMask { words: &bits, rows });
+            for metric in [Metric::L2, Metric::Ip] {
+                let mut expected: Vec<Hit> = (0..rows)
+                    .filter(|&row| mask.is_none_or(|mask| mask.contains(row)))
+                    .map(|row| Hit { row: u32::try_from(row).unwrap(), score: distance(metric, &query, &vectors[row * 3..][..3]) })
+                    .collect();
+                expected.sort_by(|a, b| metric.cost(a.score).total_cmp(&metric.cost(b.score)).then(a.row.cmp(&b.row)));
+                expected.truncate(k);
+                prop_assert_eq!(flat_search(metric, &vectors, 3, &query, k, mask), expected);
+            }
+        }
+    }
+}

@@ -26,7 +26,7 @@ impl Vectors {
             return Err(IndexError::Dimension { dim });
         }
         let len = data.0.len();
-        if len % dim != 0 {
+        if !len.is_multiple_of(dim) {
             return Err(IndexError::PartialRow { dim, len });
         }
         let rows = len / dim;

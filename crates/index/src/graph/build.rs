@@ -273,13 +273,14 @@ impl Pruner {
 
 /// Links every row that no walk could reach from one that walks do reach.
 fn connect(codes: &Codes, links: &mut Links, start: u32, list: usize, stop: &AtomicBool) -> Result<(), IndexError> {
+    if codes.rows() == 0 {
+        return Ok(());
+    }
     let mut scratch = Scratch::default();
     let mut query = zeroize::Zeroizing::new(Vec::new());
     let mut reached = vec![false; codes.rows()];
     let mut pending = vec![start];
-    if let Some(reached) = reached.get_mut(start as usize) {
-        *reached = true;
-    }
+    reached[start as usize] = true;
     #[expect(clippy::cast_possible_truncation, reason = "the number of rows is below 2^31")]
     for lost in 0..=codes.rows() as u32 {
         while let Some(row) = pending.pop() {

@@ -72,7 +72,7 @@ pub struct GraphIndex {
 
 impl GraphIndex {
     /// The list length of a search that asks for none.
-    pub const EF_DEFAULT: usize = 128;
+    pub const EF_DEFAULT: usize = 160;
 
     /// Builds a graph over `vectors` on `threads` threads (0 counts as 1), the caller's among them. `progress` hears how
     /// many rows have joined; once `stop` is set the build ends within a few hundred rows.
