@@ -15,6 +15,7 @@ macro_rules! generated {
             unreachable_pub,
             unused_qualifications,
             clippy::all,
+            clippy::allow_attributes_without_reason,
             clippy::wildcard_enum_match_arm,
             clippy::large_futures,
             rustdoc::all,
