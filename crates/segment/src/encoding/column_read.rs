@@ -1,0 +1,337 @@
+//! Decoding a column.
+
+use saker_model::{ArrayValue, Bitmap, Column, ColumnData, DataType, FieldId, FieldSchema, SegmentId};
+use zeroize::Zeroizing;
+
+use super::{
+    HEADER_BYTES, NO_TYPE, Reader, VERSION,
+    column_write::{FLAG_VALIDITY, MAGIC},
+    type_code,
+};
+use crate::{
+    WipedColumn,
+    file::{DecodeError, Opened},
+};
+
+/// What a column file must hold, by manifest and schema.
+#[derive(Clone, Debug)]
+pub(crate) struct Expected {
+    pub(crate) field: FieldId,
+    pub(super) segment: SegmentId,
+    pub(super) rows: usize,
+    pub(super) data_type: DataType,
+    pub(super) element_type: Option<DataType>,
+    pub(super) dim: usize,
+    pub(super) nullable: bool,
+}
+
+impl Expected {
+    pub(crate) fn of(segment: SegmentId, rows: usize, field: &FieldSchema) -> Self {
+        Self {
+            field: field.id,
+            segment,
+            rows,
+            data_type: field.data_type,
+            element_type: field.element_type.filter(|_| field.data_type == DataType::Array),
+            dim: if field.data_type.is_vector() { field.dim } else { 0 },
+            nullable: field.nullable,
+        }
+    }
+    pub(crate) fn timestamps(segment: SegmentId, rows: usize) -> Self {
+        let (field, data_type) = (FieldId::TIMESTAMP, DataType::Int64);
+        Self {
+            field,
+            segment,
+            rows,
+            data_type,
+            element_type: None,
+            dim: 0,
+            nullable: false,
+        }
+    }
+    fn validity_bytes(&self) -> Result<usize, &'static str> {
+        Ok(self.rows.div_ceil(64) * 8)
+    }
+}
+
+/// Decodes a column file.
+pub(crate) fn decode_column(opened: &Opened<'_>, expected: &Expected) -> Result<Column, DecodeError> {
+    if expected.data_type.is_vector() {
+        let mut decoder = VectorDecoder::new(expected, opened.plain_bytes())?;
+        opened.frames(|bytes| decoder.push(bytes))?;
+        return Ok(decoder.finish()?);
+    }
+    Ok(decode_bytes(&opened.whole()?, expected)?)
+}
+
+/// The timestamps of a column that was decoded as such.
+pub(crate) fn into_timestamps(column: Column) -> Vec<u64> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the type was checked while decoding")]
+    match column.data {
+        ColumnData::Int64(values) => values.into_iter().map(i64::cast_unsigned).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Decodes the plaintext of a file of scalars.
+pub(super) fn decode_bytes(bytes: &[u8], expected: &Expected) -> Result<Column, &'static str> {
+    let mut reader = Reader(bytes);
+    let has_validity = read_header(&mut reader, expected)?;
+    let validity = if has_validity {
+        Some(read_validity(&mut reader, expected)?)
+    } else {
+        None
+    };
+    // Wiped if the rest turns out to be malformed.
+    let column = WipedColumn::new(Column {
+        field: expected.field,
+        data: read_data(&mut reader, expected)?,
+        validity,
+    });
+    reader.end()?;
+    Ok(column.into_inner())
+}
+
+/// Whether the file has a validity bitmap.
+fn read_header(reader: &mut Reader<'_>, expected: &Expected) -> Result<bool, &'static str> {
+    if reader.array()? != *MAGIC {
+        return Err("it is no column");
+    }
+    if reader.u16()? != VERSION {
+        return Err("its version is not known here; use a newer version of Saker");
+    }
+    if reader.u8()? != type_code(expected.data_type) || reader.u8()? != expected.element_type.map_or(NO_TYPE, type_code)
+    {
+        return Err("its values have another type than the field");
+    }
+    if reader.i64()? != expected.field.0 {
+        return Err("it is the column of another field");
+    }
+    if reader.i64()? != expected.segment.0 {
+        return Err("it belongs to another segment");
+    }
+    if reader.u64()? != expected.rows as u64 {
+        return Err("it has another number of rows than the manifest says");
+    }
+    if reader.u32()? as usize != expected.dim {
+        return Err("its vectors have another dimension than the field");
+    }
+    match reader.array()? {
+        [0, 0, 0, 0] => Ok(false),
+        [FLAG_VALIDITY, 0, 0, 0] if expected.nullable => Ok(true),
+        [FLAG_VALIDITY, 0, 0, 0] => Err("it has nulls, but the field is not nullable"),
+        _ => Err("it has flags that are not known here"),
+    }
+}
+
+fn read_validity(reader: &mut Reader<'_>, expected: &Expected) -> Result<Bitmap, &'static str> {
+    let words = reader.numbers::<8>(expected.validity_bytes()? / 8)?;
+    let used = expected.rows % 64;
+    if used != 0 && words.last().is_some_and(|last| u64::from_le_bytes(*last) >> used != 0) {
+        return Err("its validity bitmap has bits past the last row");
+    }
+    let bit = |row: usize| u64::from_le_bytes(words[row / 64]) >> (row % 64) & 1 == 1;
+    Ok(Bitmap::from_bools((0..expected.rows).map(bit)))
+}
+
+macro_rules! numbers {
+    ($reader:expr, $rows:expr, $variant:ident, $number:ty) => {
+        ColumnData::$variant(
+            $reader
+                .numbers($rows)?
+                .iter()
+                .map(|bytes| <$number>::from_le_bytes(*bytes))
+                .collect(),
+        )
+    };
+}
+
+fn read_data(reader: &mut Reader<'_>, expected: &Expected) -> Result<ColumnData, &'static str> {
+    let rows = expected.rows;
+    Ok(match expected.data_type {
+        DataType::Bool => ColumnData::Bool(bools(reader.bytes(rows)?)?),
+        DataType::Int8 => numbers!(reader, rows, Int8, i8),
+        DataType::Int16 => numbers!(reader, rows, Int16, i16),
+        DataType::Int32 => numbers!(reader, rows, Int32, i32),
+        DataType::Int64 => numbers!(reader, rows, Int64, i64),
+        DataType::Float => numbers!(reader, rows, Float, f32),
+        DataType::Double => numbers!(reader, rows, Double, f64),
+        DataType::VarChar => {
+            let lengths = reader.numbers(rows)?;
+            check_lengths(lengths, reader.0.len())?;
+            ColumnData::VarChar(texts(reader, lengths)?)
+        }
+        DataType::Json => {
+            let lengths = reader.numbers(rows)?;
+            check_lengths(lengths, reader.0.len())?;
+            let values = lengths
+                .iter()
+                .map(|length| reader.bytes(number(length)).map(<[u8]>::to_vec));
+            ColumnData::Json(values.collect::<Result<_, _>>()?)
+        }
+        DataType::Array => ColumnData::Array(arrays(reader, expected)?),
+        DataType::FloatVector => return Err("vectors are decoded elsewhere"),
+    })
+}
+
+fn number(bytes: &[u8; 4]) -> usize {
+    u32::from_le_bytes(*bytes) as usize
+}
+
+/// Whether values of these lengths fill exactly what is left; then no reading of them can allocate more.
+fn check_lengths(lengths: &[[u8; 4]], left: usize) -> Result<(), &'static str> {
+    let total: u64 = lengths.iter().map(|length| number(length) as u64).sum();
+    if total == left as u64 {
+        Ok(())
+    } else {
+        Err("its values do not fill it")
+    }
+}
+
+fn bools(bytes: &[u8]) -> Result<Vec<bool>, &'static str> {
+    let value = |byte: &u8| match byte {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err("a boolean is neither 0 nor 1"),
+    };
+    bytes.iter().map(value).collect()
+}
+
+fn texts(reader: &mut Reader<'_>, lengths: &[[u8; 4]]) -> Result<Vec<String>, &'static str> {
+    let mut values = Zeroizing::new(Vec::with_capacity(lengths.len()));
+    for length in lengths {
+        let text = std::str::from_utf8(reader.bytes(number(length))?).map_err(|_| "a text is not UTF-8")?;
+        values.push(text.to_owned());
+    }
+    Ok(std::mem::take(&mut *values))
+}
+
+fn arrays(reader: &mut Reader<'_>, expected: &Expected) -> Result<Vec<ArrayValue>, &'static str> {
+    let counts = reader.numbers::<4>(expected.rows)?;
+    let total: u64 = counts.iter().map(|count| number(count) as u64).sum();
+    let total = usize::try_from(total).map_err(|_| "it claims more than memory holds")?;
+    macro_rules! elements {
+        ($variant:ident, $number:ty) => {{
+            let mut values = reader.numbers(total)?;
+            let take = |count: &[u8; 4]| {
+                let (taken, rest) = values.split_at_checked(number(count)).ok_or("it ends too early")?;
+                values = rest;
+                Ok(ArrayValue::$variant(
+                    taken.iter().map(|bytes| <$number>::from_le_bytes(*bytes)).collect(),
+                ))
+            };
+            counts.iter().map(take).collect::<Result<Vec<_>, &'static str>>()
+        }};
+    }
+    match expected.element_type {
+        Some(DataType::Bool) => {
+            check_lengths(counts, reader.0.len())?;
+            counts
+                .iter()
+                .map(|count| bools(reader.bytes(number(count))?).map(ArrayValue::Bool))
+                .collect()
+        }
+        Some(DataType::Int8 | DataType::Int16 | DataType::Int32) => elements!(Int32, i32),
+        Some(DataType::Int64) => elements!(Int64, i64),
+        Some(DataType::Float) => elements!(Float, f32),
+        Some(DataType::Double) => elements!(Double, f64),
+        Some(DataType::VarChar) => {
+            let mut lengths = reader.numbers(total)?;
+            check_lengths(lengths, reader.0.len())?;
+            let take = |count: &[u8; 4]| {
+                let (taken, rest) = lengths.split_at_checked(number(count)).ok_or("it ends too early")?;
+                lengths = rest;
+                texts(reader, taken).map(ArrayValue::Text)
+            };
+            counts.iter().map(take).collect()
+        }
+        Some(DataType::Json | DataType::Array | DataType::FloatVector) | None => {
+            Err("arrays of this type are not known here")
+        }
+    }
+}
+
+/// Decodes a file of vectors piece by piece, straight into the buffer that searches read.
+pub(super) struct VectorDecoder<'a> {
+    expected: &'a Expected,
+    /// Header and validity, until they are whole.
+    head: Vec<u8>,
+    head_bytes: usize,
+    values: Zeroizing<Vec<f32>>,
+    values_max: usize,
+    /// The first bytes of a value that the next piece goes on with.
+    part: Zeroizing<Vec<u8>>,
+}
+
+impl<'a> VectorDecoder<'a> {
+    pub(super) fn new(expected: &'a Expected, plain_bytes: u64) -> Result<Self, &'static str> {
+        const REASON: &str = "its length does not fit its rows";
+        let values_max = expected.rows.checked_mul(expected.dim).ok_or(REASON)?;
+        let value_bytes = values_max.checked_mul(size_of::<f32>()).ok_or(REASON)?;
+        let head_bytes = usize::try_from(plain_bytes)
+            .ok()
+            .and_then(|bytes| bytes.checked_sub(value_bytes));
+        let head_bytes = head_bytes.ok_or(REASON)?;
+        if head_bytes != HEADER_BYTES && head_bytes != HEADER_BYTES + expected.validity_bytes()? {
+            return Err(REASON);
+        }
+        // Not longer than the file, which is in memory.
+        let values = Zeroizing::new(Vec::with_capacity(values_max));
+        let part = Zeroizing::new(Vec::with_capacity(size_of::<f32>()));
+        Ok(Self {
+            expected,
+            head: Vec::with_capacity(head_bytes),
+            head_bytes,
+            values,
+            values_max,
+            part,
+        })
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+        let (head, mut body) = bytes.split_at((self.head_bytes - self.head.len()).min(bytes.len()));
+        self.head.extend_from_slice(head);
+        while !self.part.is_empty() {
+            let Some((&next, rest)) = body.split_first() else {
+                return Ok(());
+            };
+            self.part.push(next);
+            body = rest;
+            if let Some(value) = self.part.first_chunk::<4>().copied() {
+                self.values.push(f32::from_le_bytes(value));
+                self.part.clear();
+            }
+        }
+        let (values, part) = body.as_chunks::<4>();
+        if self.values.len() + values.len() > self.values_max {
+            return Err("it goes on after its end");
+        }
+        self.values
+            .extend(values.iter().map(|value| f32::from_le_bytes(*value)));
+        self.part.extend_from_slice(part);
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> Result<Column, &'static str> {
+        let mut reader = Reader(&self.head);
+        let has_validity = read_header(&mut reader, self.expected)?;
+        let validity = if has_validity {
+            Some(read_validity(&mut reader, self.expected)?)
+        } else {
+            None
+        };
+        reader.end()?;
+        if self.values.len() != self.values_max || !self.part.is_empty() {
+            return Err("it ends too early");
+        }
+        let data = ColumnData::FloatVector {
+            dim: self.expected.dim,
+            data: std::mem::take(&mut *self.values),
+        };
+        Ok(Column {
+            field: self.expected.field,
+            data,
+            validity,
+        })
+    }
+}
