@@ -35,6 +35,26 @@ pub enum ArrayValue {
     Text(Vec<String>),
 }
 
+impl ArrayValue {
+    /// Number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bool(v) => v.len(),
+            Self::Int32(v) => v.len(),
+            Self::Int64(v) => v.len(),
+            Self::Float(v) => v.len(),
+            Self::Double(v) => v.len(),
+            Self::Text(v) => v.len(),
+        }
+    }
+    /// Whether it has no elements.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// The values of one field for some rows. A row that is null holds its type's zero here.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ColumnData {

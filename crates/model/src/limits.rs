@@ -31,6 +31,8 @@ impl Limits {
     pub const FILTER_DEPTH_MAX: usize = 128;
     /// Most literal values in a filter, list items counted one by one; bounds what a parsed filter costs in memory.
     pub const FILTER_VALUES_MAX: usize = 4 << 20;
+    /// Most conditions joined by `and` and `or` in a filter, over all of it; each costs a pass over a column.
+    pub const FILTER_TERMS_MAX: usize = 65_536;
     /// Longest `like` or regular expression pattern, in bytes; matching costs pattern length times text length at worst.
     pub const PATTERN_BYTES_MAX: usize = 4_096;
     /// Most memory that one compiled regular expression may take, in bytes.
