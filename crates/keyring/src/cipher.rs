@@ -103,3 +103,6 @@ pub(crate) fn mac(key: &[u8; PlainKey::BYTES], message: &[u8]) -> [u8; 32] {
 pub(crate) fn equal(left: &[u8], right: &[u8]) -> Result<(), OpenError> {
     aws_lc_rs::constant_time::verify_slices_are_equal(left, right).map_err(|_| OpenError::Refused)
 }
+
+#[cfg(test)]
+mod tests;

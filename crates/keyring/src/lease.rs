@@ -251,7 +251,11 @@ impl LeaseMachine {
 
     fn on_outage(&mut self, outage: Outage) -> Transition {
         match self.state {
-            LeaseState::Active => self.suspect(self.now_ms, outage),
+            // If nobody looked while the key service was silent, the outage began before it was told.
+            LeaseState::Active => {
+                let silent_ms = self.confirmed_ms.saturating_add(self.policy.silence_max_ms());
+                self.suspect(self.now_ms.min(silent_ms), outage)
+            }
             LeaseState::Suspect { since_ms } => {
                 self.outage = outage;
                 self.expire(since_ms, Transition::Unchanged)

@@ -1,0 +1,149 @@
+//! Locking takes effect at once, for everything that was opened before.
+
+use std::sync::{
+    Barrier,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use saker_keyring::{
+    FileId, FileKind, FrameSize, HEADER_BYTES, OpenError, SealError, UnlockError, Zone, ZoneId, ZoneKeyVersion,
+    ZoneLocked,
+};
+
+use crate::fixtures::{identity, key, pattern, seal, unverified, zone};
+
+#[test]
+fn a_zone_starts_locked_and_needs_keys() {
+    let id = ZoneId::from_bytes([1; 16]);
+    let zone = Zone::locked(id);
+    assert!(!zone.is_unlocked());
+    assert_eq!(zone.lease().unwrap_err(), ZoneLocked { zone: id });
+    assert_eq!(zone.unlock(vec![]), Err(UnlockError::NoKeys { zone: id }));
+    let twice = vec![(ZoneKeyVersion::FIRST, key(1)), (ZoneKeyVersion::FIRST, key(2))];
+    let version = ZoneKeyVersion::FIRST;
+    assert_eq!(
+        zone.unlock(twice),
+        Err(UnlockError::DuplicateVersion { zone: id, version })
+    );
+    assert!(!zone.is_unlocked());
+    zone.unlock(vec![(version, key(1))]).unwrap();
+    assert!(zone.is_unlocked() && zone.lease().is_ok());
+}
+
+#[test]
+fn after_locking_nothing_works_even_after_unlocking_again() {
+    let zone = zone(1);
+    let lease = zone.lease().unwrap();
+    let locked = ZoneLocked { zone: zone.id() };
+    let file = unverified(&seal(&lease, identity(1), &pattern(10_000)));
+    let value = lease.seal_value("path", b"seven").unwrap().into_unverified();
+    let (header, mut log_sealer) = lease.log_sealer(FileId::from_bytes([9; 16])).unwrap();
+    let header = header.into_unverified();
+    let record = log_sealer.seal(b"record").unwrap().into_unverified();
+    let mut log_opener = lease.open_log(log_sealer.file(), &header).unwrap();
+
+    let file_header = file.slice(0..HEADER_BYTES).unwrap();
+    let open_file = || lease.open_file(identity(1), &file_header, file.len() as u64);
+    let unverified_file = open_file().unwrap();
+    let into_file = open_file().unwrap();
+    let last = unverified_file.last_frame_range();
+    let last = file.slice(usize::try_from(last.start).unwrap()..file.len()).unwrap();
+    let opener = open_file().unwrap().verify_last(&last).unwrap();
+    let new_sealer = || lease.file_sealer(FileId::random(), FileKind::Column, FrameSize::Random);
+    let (mut writing, mut finishing) = (new_sealer().unwrap(), new_sealer().unwrap());
+    writing.write(b"before").unwrap();
+    finishing.write(b"before").unwrap();
+
+    zone.lock();
+    for unlocked_again in [false, true] {
+        if unlocked_again {
+            zone.unlock(vec![(ZoneKeyVersion::FIRST, key(1))]).unwrap();
+        }
+        assert_eq!(lease.check(), Err(locked));
+        assert_eq!(lease.current_version(), Err(locked));
+        assert_eq!(
+            lease.seal_value("path", b"eight").unwrap_err(),
+            SealError::Locked(locked)
+        );
+        assert_eq!(lease.open_value("path", &value).unwrap_err(), OpenError::Locked(locked));
+        assert_eq!(open_file().unwrap_err(), OpenError::Locked(locked));
+        assert_eq!(opener.open_frame(2, &last).unwrap_err(), OpenError::Locked(locked));
+        assert_eq!(opener.open_all(&file).unwrap_err(), OpenError::Locked(locked));
+        let mut out = vec![1; 10_000];
+        assert_eq!(
+            opener.open_into(&file, &mut out).unwrap_err(),
+            OpenError::Locked(locked)
+        );
+        assert!(out.iter().all(|&byte| byte == 0));
+        assert_eq!(
+            lease.open_log(log_sealer.file(), &header).unwrap_err(),
+            OpenError::Locked(locked)
+        );
+        assert_eq!(log_opener.open(&record).unwrap_err(), OpenError::Locked(locked));
+        assert_eq!(log_sealer.seal(b"after").unwrap_err(), SealError::Locked(locked));
+        assert_eq!(log_sealer.close().unwrap_err(), SealError::Locked(locked));
+        assert_eq!(log_sealer.records(), 1);
+        assert_eq!(new_sealer().unwrap_err(), SealError::Locked(locked));
+        assert_eq!(writing.write(b"after").unwrap_err(), SealError::Locked(locked));
+        // Enough to complete a frame.
+        assert_eq!(writing.write(&[0; 10_000]).unwrap_err(), SealError::Locked(locked));
+    }
+    assert_eq!(finishing.finish().unwrap_err(), SealError::Locked(locked));
+    assert_eq!(
+        unverified_file.verify_last(&last).unwrap_err(),
+        OpenError::Locked(locked)
+    );
+    assert_eq!(into_file.open_all(&file).unwrap_err(), OpenError::Locked(locked));
+
+    // A new lease opens all of it.
+    let lease = zone.lease().unwrap();
+    assert_eq!(zone.generation(), 1);
+    assert_eq!(lease.open_value("path", &value).unwrap()[..], *b"seven");
+    assert_eq!(lease.open_whole_file(identity(1), &file).unwrap()[..], pattern(10_000));
+}
+
+#[test]
+fn locking_one_zone_leaves_others_alone() {
+    let (one, two) = (zone(1), zone(2));
+    let lease = two.lease().unwrap();
+    one.lock();
+    assert!(lease.check().is_ok() && lease.seal_value("path", b"").is_ok());
+}
+
+/// When `lock` has returned, no call that starts later succeeds, whatever runs beside it.
+#[test]
+fn locking_is_final_among_threads() {
+    let zone = zone(1);
+    let lease = zone.lease().unwrap();
+    let file = unverified(&seal(&lease, identity(1), &pattern(100_000)));
+    let (locked, start) = (AtomicBool::new(false), Barrier::new(4));
+    let opened = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                start.wait();
+                loop {
+                    let was_locked = locked.load(Ordering::SeqCst);
+                    match lease.open_whole_file(identity(1), &file) {
+                        Ok(_) => {
+                            assert!(!was_locked, "opened after the zone was locked");
+                            opened.fetch_add(1, Ordering::SeqCst);
+                        }
+                        Err(error) => {
+                            assert_eq!(error, OpenError::Locked(ZoneLocked { zone: zone.id() }));
+                            if was_locked {
+                                break;
+                            }
+                        }
+                    }
+                }
+            });
+        }
+        start.wait();
+        while opened.load(Ordering::SeqCst) < 20 {
+            std::thread::yield_now();
+        }
+        zone.lock();
+        locked.store(true, Ordering::SeqCst);
+    });
+}
