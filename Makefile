@@ -1,0 +1,24 @@
+# Needs: Debian 12 or like it, Rust 1.95, gcc, python3.11. Each target says what it installs; Python packages go to .venv.
+.PHONY: help test demo soak bench clean
+
+help:
+	@echo "make demo   the whole promise on real data: key, insert, search, key off, key on"
+	@echo "make test   every check: format, lint, repository rules, Rust tests, real clients"
+	@echo "make soak   the long forms of the crash and revocation tests"
+	@echo "make bench  search speed beside faiss-cpu, kill switch times"
+	@echo "make clean  removes what the above left: target, .venv, .demo"
+
+test:
+	@scripts/test.sh
+
+demo:
+	@scripts/demo.sh
+
+soak:
+	@scripts/soak.sh
+
+bench:
+	@scripts/bench.sh
+
+clean:
+	rm -rf target benches/target .venv .demo
