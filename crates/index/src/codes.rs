@@ -80,12 +80,12 @@ impl Encoder {
                 .zip(&encoder.center)
                 .for_each(|(value, center)| *value = (*value - center).abs());
         }
-        let nearly_all = quantile(&mut sample, NEARLY_ALL_PER_10_000);
+        let largest = quantile(&mut sample, 10_000);
         let most = quantile(&mut sample, MOST_PER_10_000);
         let spread = if most > 0.0 {
-            nearly_all.min(most * TAIL_FACTOR)
+            largest.min(most * TAIL_FACTOR)
         } else {
-            nearly_all
+            largest
         };
         let scale = HALF_RANGE / spread;
         encoder.scale = if scale.is_finite() && scale > 0.0 { scale } else { 1.0 };
@@ -95,6 +95,11 @@ impl Encoder {
     /// Codes of all rows.
     pub(crate) fn encode_all(&self, vectors: &Vectors) -> Codes {
         let mut codes = Codes::zeroed(vectors.rows(), self.center.len());
+        if self.metric == Metric::Ip {
+            // The value that a query adds, 0, in code units.
+            let query = self.encode_query(&vec![0.0; vectors.dim()]);
+            codes.aside = query.get(vectors.dim()).map(|&zero| (vectors.dim(), zero));
+        }
         let mut values = Zeroizing::new(Vec::with_capacity(self.center.len()));
         for row in 0..vectors.rows() {
             self.transform(vectors.row(row), &mut values);
@@ -173,6 +178,8 @@ pub(crate) struct Codes {
     stride: usize,
     start: usize,
     len: usize,
+    /// The place of the value by which rows and queries differ, and its value in a query.
+    aside: Option<(usize, i16)>,
     bytes: Vec<u8>,
 }
 
@@ -187,6 +194,7 @@ impl Codes {
             stride,
             start,
             len,
+            aside: None,
             bytes,
         }
     }
@@ -209,10 +217,18 @@ impl Codes {
         &self.as_slice()[row as usize * self.stride..][..self.stride]
     }
 
-    /// Row `row` as a query, into `out`.
+    /// Row `row` as a query, into `out`. The caller wipes it in the end.
     pub(crate) fn as_query(&self, row: u32, out: &mut Vec<i16>) {
         out.clear();
         out.extend(self.row(row).iter().map(|&code| i16::from(code)));
+        if let Some((place, value)) = self.aside {
+            out[place] = value;
+        }
+    }
+
+    /// Whether the cost of row `b` for row `a` as a query may differ from that of `a` for `b`.
+    pub(crate) fn is_lopsided(&self) -> bool {
+        self.aside.is_some()
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
@@ -244,12 +260,11 @@ fn padded(places: usize) -> usize {
 const HALF_RANGE: f32 = 127.5;
 /// How far a query may lie outside the range of a byte, in code units: within `i16` after subtracting a byte.
 const REACH_MAX: f32 = 16_000.0;
-/// The share of sampled values that fits into a byte; the rest is clamped, for a finer scale for all others.
-const NEARLY_ALL_PER_10_000: usize = 9_999;
-/// The share that tells how wide values usually spread ...
+/// The share of sampled values that tells how wide values usually spread, ...
 const MOST_PER_10_000: usize = 9_900;
-/// ... and how far beyond it the range reaches at most, so that a few wild rows cannot stretch it.
-const TAIL_FACTOR: f32 = 3.0;
+/// ... and how far beyond that the range of a byte reaches at most: far enough for the tails of real embeddings, whose
+/// clamping cost 0.04 of recall under inner product on GloVe, and not so far that a few wild rows coarsen all others.
+const TAIL_FACTOR: f32 = 4.0;
 /// About how many values the fit looks at: enough for a stable 0.9999 quantile, few enough to be quick.
 const SAMPLE_VALUES: usize = 2_000_000;
 /// Codes start at a cache line.

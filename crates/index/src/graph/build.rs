@@ -1,7 +1,9 @@
 //! Building: rows join one after another, on several threads, each linked both ways to the rows that a walk finds.
 //!
 //! The method is Vamana's (Jayaram Subramanya et al., "DiskANN: Fast accurate billion-point nearest neighbor search on a
-//! single node", NeurIPS 2019; growing row by row as in Singh et al., "FreshDiskANN", 2021), over codes.
+//! single node", NeurIPS 2019; growing row by row as in Singh et al., "FreshDiskANN", 2021), over codes. Under inner
+//! product rows join as queries would, so that lists lead to the largest products (Morozov and Babenko, "Non-metric
+//! similarity graphs for maximum inner product search", NeurIPS 2018).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -125,7 +127,7 @@ impl Builder<'_> {
         pruner
             .pool
             .extend(scratch.expanded.iter().copied().filter(|step| step.row() != row));
-        pruner.select(self.codes, self.params);
+        pruner.select(self.codes, self.params, row);
         let chosen = std::mem::take(&mut pruner.chosen);
         // Rows that joined meanwhile may have linked back already: keep those.
         self.links.update(row, list, |list| {
@@ -178,6 +180,8 @@ struct Pruner {
 /// How far the comparison of one candidate with the chosen ones has come.
 #[derive(Clone, Copy)]
 struct State {
+    /// Cost of the row to the candidate as a query.
+    cost: u32,
     /// Largest ratio of its cost to the row over its cost to a chosen one: above 1 a chosen one is nearer to it.
     occlusion: f32,
     /// Chosen ones that it was compared with.
@@ -203,7 +207,7 @@ impl Pruner {
                 .zip(list.iter())
                 .map(|(&cost, &row)| Step::new(cost, row)),
         );
-        self.select(codes, params);
+        self.select(codes, params, row);
         list.clear();
         list.extend(self.chosen.iter().map(|step| step.row()));
         *query = joining;
@@ -211,7 +215,7 @@ impl Pruner {
 
     /// Robust prune: goes through the pool from near to far and chooses a candidate unless a chosen one is nearer to it
     /// than the row is, by a factor of more than alpha; first with alpha 1, then, while there is room, with the full one.
-    fn select(&mut self, codes: &Codes, params: &GraphParams) {
+    fn select(&mut self, codes: &Codes, params: &GraphParams, row: u32) {
         let Self {
             pool,
             chosen,
@@ -224,16 +228,26 @@ impl Pruner {
         pool.dedup();
         pool.truncate(POOL_MAX);
         states.clear();
-        states.resize(
-            pool.len(),
-            State {
-                occlusion: 0.0,
-                compared: 0,
-            },
-        );
+        states.extend(pool.iter().map(|step| State {
+            cost: step.cost(),
+            occlusion: 0.0,
+            compared: 0,
+        }));
+        // Under inner product all costs are those of the candidate as a query: only they compare with each other.
+        if codes.is_lopsided() {
+            for (candidate, state) in pool.iter().zip(states.iter_mut()) {
+                codes.as_query(candidate.row(), query);
+                state.cost = kernel::l2_codes(query, codes.row(row));
+            }
+        }
+        let alpha = if codes.is_lopsided() {
+            params.alpha.clamp(1.0, ALPHA_LOPSIDED_MAX)
+        } else {
+            params.alpha.max(1.0)
+        };
         chosen.clear();
         rows.clear();
-        for alpha in [1.0, params.alpha.max(1.0)] {
+        for alpha in [1.0, alpha] {
             for (candidate, state) in pool.iter().zip(states.iter_mut()) {
                 if chosen.len() >= params.degree {
                     return;
@@ -255,7 +269,7 @@ impl Pruner {
                         let ratio = if between == 0 {
                             f32::MAX
                         } else {
-                            candidate.cost() as f32 / between as f32
+                            state.cost as f32 / between as f32
                         };
                         state.occlusion = state.occlusion.max(ratio);
                     }
@@ -325,5 +339,7 @@ const THREADS_MAX: usize = 256;
 const SLACK_PERCENT: usize = 30;
 /// Most candidates that a selection looks at: its time grows with their square.
 const POOL_MAX: usize = 750;
+/// Largest alpha under inner product: costs share a large constant there, so a small factor reaches far.
+const ALPHA_LOPSIDED_MAX: f32 = 1.1;
 /// Chosen neighbours that a candidate is compared with before looking whether it is out already.
 const COMPARE_ROWS: usize = 4;

@@ -9,6 +9,7 @@ mod links;
 mod tests;
 mod walk;
 
+use std::collections::BinaryHeap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
@@ -174,23 +175,35 @@ impl GraphIndex {
 
     /// Leaves the `list` nearest allowed rows by code in `scratch.nearest`.
     fn scan(&self, query: &[i16], list: usize, mask: Option<RowMask<'_>>, scratch: &mut Scratch) {
-        let mut nearest = std::collections::BinaryHeap::with_capacity(list.min(self.codes.rows()) + 1);
+        let mut nearest = BinaryHeap::with_capacity(list.min(self.codes.rows()) + 1);
+        let Scratch { rows, costs, .. } = scratch;
+        rows.clear();
+        let mut compare = |rows: &mut Vec<u32>| {
+            kernel::l2_codes_of_rows(query, self.codes.as_slice(), self.codes.stride(), rows, costs);
+            for (&cost, &row) in costs.iter().zip(rows.iter()) {
+                let step = Step::new(cost, row);
+                if nearest.len() < list {
+                    nearest.push(step);
+                } else if let Some(mut worst) = nearest.peek_mut()
+                    && step < *worst
+                {
+                    *worst = step;
+                }
+            }
+            rows.clear();
+        };
         let mut offer = |row: usize| {
             #[expect(clippy::cast_possible_truncation, reason = "the number of rows is below 2^31")]
-            let row = row as u32;
-            let step = Step::new(kernel::l2_codes(query, self.codes.row(row)), row);
-            if nearest.len() < list {
-                nearest.push(step);
-            } else if let Some(mut worst) = nearest.peek_mut()
-                && step < *worst
-            {
-                *worst = step;
+            rows.push(row as u32);
+            if rows.len() == SCAN_BATCH_ROWS {
+                compare(rows);
             }
         };
         match mask {
             None => (0..self.codes.rows()).for_each(&mut offer),
             Some(mask) => mask.iter().for_each(&mut offer),
         }
+        compare(rows);
         scratch.nearest = nearest.into_vec();
     }
 
@@ -270,6 +283,8 @@ const EXACT_FACTOR: usize = 4;
 const FRESH_SHARE: f64 = 0.65;
 /// Rows that a scan compares in the time in which a walk compares one, for it reads memory in order.
 const SCAN_ROWS_PER_WALK_ROW: f64 = 3.0;
+/// Rows that a scan compares at once: their codes are fetched together and stay in the innermost cache.
+const SCAN_BATCH_ROWS: usize = 64;
 /// How many rows ahead of the one being scored the vectors are fetched.
 const RERANK_AHEAD: usize = 8;
 /// Scratches kept for reuse: as many as searches run at once, beyond which they are made afresh.

@@ -46,8 +46,9 @@ pub(super) struct Scratch {
     /// Rows in the order in which the walk expanded them.
     pub(super) expanded: Vec<Step>,
     seen: Seen,
-    rows: Vec<u32>,
-    costs: Vec<u32>,
+    /// Rows to compare at once, and what came out.
+    pub(super) rows: Vec<u32>,
+    pub(super) costs: Vec<u32>,
     frontier: BinaryHeap<Reverse<Step>>,
 }
 
