@@ -18,7 +18,6 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::{Metric, Vectors, kernel};
 
 /// How vectors of one index become codes.
-#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Encoder {
     pub(crate) metric: Metric,
     /// Whether a value is added to each vector; see the module text.
@@ -54,7 +53,8 @@ impl Encoder {
         };
 
         let step = rows.div_ceil(SAMPLE_VALUES / places + 1).max(1);
-        let mut sample = Zeroizing::new(Vec::new());
+        // Allocated at once: growing would leave copies that nobody wipes.
+        let mut sample = Zeroizing::new(Vec::with_capacity(rows.div_ceil(step) * places));
         let mut values = Zeroizing::new(Vec::with_capacity(places));
         for row in (0..rows).step_by(step) {
             encoder.transform(vectors.row(row), &mut values);

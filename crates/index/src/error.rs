@@ -55,12 +55,6 @@ pub enum IndexError {
     /// The caller asked the build to stop.
     #[error("index build was stopped on request; start it again when it is wanted")]
     Stopped,
-    /// The worker threads of a build could not be started.
-    #[error("could not start {threads} build threads; lower the thread count or free resources")]
-    Threads {
-        /// Threads that were asked for.
-        threads: usize,
-    },
     /// Saved bytes that do not describe a graph over these vectors.
     #[error("saved graph is unusable: {reason}; rebuild the index")]
     Corrupt {

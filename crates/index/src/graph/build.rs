@@ -69,14 +69,13 @@ fn in_chunks<W: Default>(
     let threads = threads.clamp(1, THREADS_MAX);
     thread::scope(|scope| {
         for _ in 1..threads {
-            let spawned = thread::Builder::new()
+            // Without this thread the others do its share.
+            let _ = thread::Builder::new()
                 .name("index-build".into())
                 .spawn_scoped(scope, run);
-            spawned.map_err(|_| IndexError::Threads { threads })?;
         }
         run();
-        Ok(())
-    })?;
+    });
     if stop.load(Ordering::Relaxed) {
         Err(IndexError::Stopped)
     } else {

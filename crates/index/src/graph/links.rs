@@ -143,7 +143,7 @@ impl Neighbours for GrowingLinks {
 
 impl Drop for GrowingLinks {
     fn drop(&mut self) {
-        self.entries.iter_mut().for_each(|entry| *entry.get_mut() = 0);
+        self.entries.iter().for_each(|entry| entry.store(0, Ordering::Relaxed));
     }
 }
 

@@ -75,11 +75,12 @@ impl GraphIndex {
     /// The list length of a search that asks for none.
     pub const EF_DEFAULT: usize = 160;
 
-    /// Builds a graph over `vectors` on `threads` threads (0 counts as 1), the caller's among them. `progress` hears how
+    /// Builds a graph over `vectors` on `threads` threads (0 counts as 1), the caller's among them; on fewer if the system
+    /// refuses some. `progress` hears how
     /// many rows have joined; once `stop` is set the build ends within a few hundred rows.
     ///
     /// # Errors
-    /// [`IndexError::Stopped`] once `stop` is set; [`IndexError::Parameter`]; [`IndexError::Threads`].
+    /// [`IndexError::Stopped`] once `stop` is set; [`IndexError::Parameter`].
     pub fn build(
         vectors: Vectors,
         metric: Metric,
@@ -157,7 +158,9 @@ impl GraphIndex {
                 None => self.ground().walk(&codes, ef, scratch),
                 Some(mask) => self.ground().walk_masked(&codes, ef, mask, scratch),
             }
-            self.rerank(query, k, &scratch.nearest)
+            // Codes order well enough that the true best are never in the far part of a long list.
+            let reranked = k.saturating_mul(RERANK_FACTOR).max(ef / 2);
+            self.rerank(query, k, &scratch.nearest[..reranked.min(scratch.nearest.len())])
         }))
     }
 
@@ -204,7 +207,7 @@ impl GraphIndex {
             Some(mask) => mask.iter().for_each(&mut offer),
         }
         compare(rows);
-        scratch.nearest = nearest.into_vec();
+        scratch.nearest = nearest.into_sorted_vec();
     }
 
     /// The `k` best of `candidates` by their exact scores.
@@ -285,6 +288,8 @@ const FRESH_SHARE: f64 = 0.65;
 const SCAN_ROWS_PER_WALK_ROW: f64 = 3.0;
 /// Rows that a scan compares at once: their codes are fetched together and stay in the innermost cache.
 const SCAN_BATCH_ROWS: usize = 64;
+/// Candidates that get an exact score, at least so many times `k`.
+const RERANK_FACTOR: usize = 4;
 /// How many rows ahead of the one being scored the vectors are fetched.
 const RERANK_AHEAD: usize = 8;
 /// Scratches kept for reuse: as many as searches run at once, beyond which they are made afresh.

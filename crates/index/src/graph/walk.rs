@@ -80,8 +80,11 @@ impl<N: Neighbours> Ground<'_, N> {
             }
             for index in 0..scratch.rows.len() {
                 let found = Step::new(scratch.costs[index], scratch.rows[index]);
-                if let Some(place) = insert(&mut scratch.nearest, found, list) {
-                    next = next.min(place);
+                if let Some(place) = insert(&mut scratch.nearest, found, list)
+                    && place <= next
+                {
+                    next = place;
+                    self.links.prefetch(found.row());
                 }
             }
         }
