@@ -7,7 +7,7 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitCode},
 };
 
 use prost::Message as _;
@@ -20,7 +20,19 @@ const DEFAULT_STUB: &str = r#"Err(tonic::Status::unimplemented("Not yet implemen
 const ENTRY_FILES: [&str; 3] = ["common.proto", "schema.proto", "milvus.proto"];
 const OVERRIDE_VARIABLE: &str = "SAKER_MILVUS_PROTO_DIR";
 
-fn main() -> Result<(), Error> {
+fn main() -> ExitCode {
+    match generate() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for line in error.to_string().lines() {
+                println!("cargo::error={line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn generate() -> Result<(), Error> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=interface/Cargo.toml");
     println!("cargo::rerun-if-changed=interface/Cargo.lock");

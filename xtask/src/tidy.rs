@@ -76,8 +76,21 @@ const MAY_OPEN_FILES: &[(&str, &str)] = &[
         "an AWS shared-credentials file, made for the operator's own AWS clients",
     ),
     (
+        "crates/kms/src/server/store.rs",
+        "opens the key server's own database with an owner-only mode; values are sealed",
+    ),
+    (
         "crates/kms/src/server/trail.rs",
         "the key server's call record: JSON lines that others read while they grow",
+    ),
+    ("crates/server/src/config.rs", "reads the configuration file"),
+    (
+        "crates/server/src/cli/",
+        "makes and reads the folders and files that the user names on the command line",
+    ),
+    (
+        "crates/server/src/metrics.rs",
+        "reads the kernel's count of this process's memory",
     ),
     ("xtask/", "reads the repository"),
     ("benches/", "measurements, not product code"),
