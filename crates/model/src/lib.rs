@@ -10,13 +10,18 @@ mod column;
 mod ids;
 mod limits;
 mod primary_key;
+mod rows;
+#[cfg(test)]
+mod sample;
 mod schema;
+mod validate;
 
 pub use bitmap::Bitmap;
 pub use column::{ArrayValue, Column, ColumnData, ColumnError, RowBatch, Scalar};
 pub use ids::{CollectionId, DatabaseId, FieldId, PartitionId, SegmentId, Timestamp};
 pub use limits::Limits;
 pub use primary_key::PrimaryKey;
+pub use rows::RowError;
 pub use schema::{
     CollectionSchema, ConsistencyLevel, DataType, FieldSchema, IndexKind, IndexSpec, MetricType, SchemaError,
 };

@@ -19,6 +19,8 @@ impl Limits {
     pub const JSON_BYTES_MAX: usize = 65_536;
     /// Most elements in an array (Milvus: 4,096).
     pub const ARRAY_CAPACITY_MAX: usize = 4_096;
+    /// Most rows in one request: about what [`Self::MESSAGE_BYTES_MAX`] holds of the smallest rows.
+    pub const ROWS_MAX: usize = 4 << 20;
     /// Largest `topk`, and largest `offset + limit` (Milvus: 16,384).
     pub const TOP_K_MAX: usize = 16_384;
     /// Most queries in one search request (Milvus: 16,384).
