@@ -37,6 +37,8 @@ say "Rust tests"
 cargo build -q --locked -p saker-server
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --workspace --no-fail-fast --status-level fail 2>&1 | tee "$scratch/nextest.log"
+    # nextest does not run the examples in the docs.
+    cargo test --locked --workspace --doc -q 2>&1 | tee "$scratch/doc.log"
     cargo nextest run --locked -p saker-kms --test emulators --run-ignored only 2>&1 | tee "$scratch/emulators.log"
 else
     cargo test --locked --workspace --no-fail-fast 2>&1 | tee "$scratch/cargo.log"
