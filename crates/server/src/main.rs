@@ -1,2 +1,7 @@
 //! The `saker` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    saker_server::cli::run()
+}

@@ -1,0 +1,187 @@
+//! The command line.
+//!
+//! Exit codes: 0 done, 1 failed (or, for `verify`, something is wrong with the data), 2 called wrongly. What scripts
+//! read goes to standard output, logs go to standard error.
+//!
+//! Start reading at [`run`].
+
+mod dev;
+mod key;
+mod kms;
+mod output;
+mod serve;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use rustix::process::{Resource, Rlimit};
+use tokio_util::sync::CancellationToken;
+
+/// A vector database whose customer holds the keys.
+#[derive(Debug, Parser)]
+#[command(name = "saker", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything for an evaluation in one command: a key server, the database, a status page
+    Dev(dev::Options),
+    /// The database, as configured in a file
+    Serve(serve::Options),
+    /// The local key server
+    #[command(subcommand)]
+    Kms(KmsCommand),
+    /// Check every stored byte offline: headers, key versions, tags. Needs the key service's Decrypt only
+    Verify(verify::Options),
+    /// Root keys of a running database
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum KmsCommand {
+    /// Serve keys with the AWS KMS protocol, for development and air-gapped use
+    Serve(kms::Options),
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Show the root keys in use and whether they may be used
+    List(key::Options),
+    /// Ask the key services now, then show the same
+    Check(key::Options),
+}
+
+#[derive(Clone, Debug, Args)]
+struct LogOptions {
+    /// How logs are written to standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true, env = "SAKER_LOG_FORMAT")]
+    log_format: LogFormat,
+    /// What is logged: a level, or levels by part such as `info,saker_engine=debug`
+    #[arg(long, default_value = "info", global = true, env = "SAKER_LOG")]
+    log_level: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// What a command ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// It ran, and what it found is not as it should be.
+    Bad,
+}
+
+/// Why a command failed: a message for people.
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs the command that the process was called with.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    forbid_core_dumps();
+    if let Err(error) = start_logging(&cli.log) {
+        output::error(format_args!("--log-level: {error}"));
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::error(format_args!("cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(Box::pin(execute(cli)));
+    // Nothing that is still running on a blocking thread may hold up the exit.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Bad) => ExitCode::FAILURE,
+        Err(error) => {
+            output::error(error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(cli: Cli) -> Result<Outcome, Failed> {
+    match cli.command {
+        Command::Dev(options) => dev::run(options, &cli.log).await,
+        Command::Serve(options) => serve::run(options).await,
+        Command::Kms(KmsCommand::Serve(options)) => kms::run(options).await,
+        Command::Verify(options) => verify::run(options).await,
+        Command::Key(KeyCommand::List(options)) => key::list(options).await,
+        Command::Key(KeyCommand::Check(options)) => key::check(options).await,
+    }
+}
+
+/// A core dump would put keys and rows on disk in the clear.
+fn forbid_core_dumps() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    if let Err(error) = rustix::process::setrlimit(Resource::Core, none) {
+        output::error(format_args!("core dumps cannot be switched off: {error}"));
+    }
+}
+
+fn start_logging(options: &LogOptions) -> Result<(), Failed> {
+    use tracing_subscriber::{EnvFilter, fmt};
+    let filter = EnvFilter::try_new(&options.log_level)?;
+    let builder = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    match options.log_format {
+        LogFormat::Text => builder.with_ansi(false).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    }
+}
+
+/// Cancelled by SIGTERM or SIGINT.
+fn stop_on_signals() -> Result<CancellationToken, std::io::Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let cancelled = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancelled.cancel();
+    });
+    Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_call_is_a_usage_error() {
+        let error = Cli::try_parse_from(["saker", "dev", "--nonsense"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert_eq!(Cli::try_parse_from(["saker", "--help"]).unwrap_err().exit_code(), 0);
+    }
+}

@@ -1,0 +1,474 @@
+//! `saker.toml`: the settings of `saker serve`. An unknown key is an error, so that a typing mistake cannot switch
+//! something off unnoticed.
+//!
+//! Start reading at [`Config::read`]. `docs/operations.md` has the table for operators.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use saker_engine::EngineConfig;
+use saker_keyring::{LeasePolicy, RootKeyId};
+use saker_kms::{AwsKmsConfig, KeyServicesConfig};
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::listen::TlsFiles;
+
+/// Everything in `saker.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The database's port.
+    #[serde(default)]
+    pub server: ServerSection,
+    /// Where data lies.
+    pub data: DataSection,
+    /// Who may use it.
+    #[serde(default)]
+    pub auth: AuthSection,
+    /// TLS; absent: in the clear.
+    pub tls: Option<TlsSection>,
+    /// Root keys.
+    #[serde(default)]
+    pub kms: KmsSection,
+    /// Sizes and threads of the engine.
+    #[serde(default)]
+    pub engine: EngineSection,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerSection {
+    /// Address for gRPC and HTTP.
+    pub listen: SocketAddr,
+}
+
+/// `[data]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSection {
+    /// Data directory; made if it is not there. One server per directory.
+    pub dir: PathBuf,
+}
+
+/// `[auth]`
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthSection {
+    /// Whether clients have to say user and password.
+    pub enabled: bool,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSection {
+    /// PEM certificate chain.
+    pub certificate: PathBuf,
+    /// PEM private key.
+    pub key: PathBuf,
+    /// PEM certificates that client certificates have to come from; absent: clients need none.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// `[kms]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KmsSection {
+    /// File of the platform root key, made at the first start; back it up apart from the data.
+    pub platform_key_file: Option<PathBuf>,
+    /// Platform root key at a key service, instead of a file.
+    pub platform_key: Option<RootKeyId>,
+    /// Root key of new databases that name none.
+    pub default_key: Option<RootKeyId>,
+    /// Milliseconds between two probes of a root key, 1,000 to 600,000.
+    pub probe_interval_ms: u64,
+    /// Milliseconds that a key goes on serving while its key service gives no answer; 0 locks at once.
+    pub grace_ms: u64,
+    /// AWS KMS or what speaks its protocol; absent: key ARNs are refused.
+    pub aws: Option<AwsSection>,
+}
+
+/// `[kms.aws]`; what is absent comes from the standard AWS configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AwsSection {
+    /// Where KMS answers.
+    pub endpoint_url: Option<String>,
+    /// Where STS answers.
+    pub sts_endpoint_url: Option<String>,
+    /// The only region whose keys are used.
+    pub region: Option<String>,
+    /// Profile in the shared configuration.
+    pub profile: Option<String>,
+    /// Shared credentials file.
+    pub credentials_file: Option<PathBuf>,
+    /// Role to assume for every call.
+    pub role_arn: Option<String>,
+    /// External id that the role's owner asks for.
+    pub external_id: Option<String>,
+    /// Longest a call may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// This node's name in CloudTrail.
+    pub node: String,
+}
+
+/// `[engine]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineSection {
+    /// Bytes in memory at which a growing segment is sealed.
+    pub segment_bytes_max: usize,
+    /// Bytes at which a log segment is closed.
+    pub log_segment_bytes_max: u64,
+    /// Fewest rows of a segment for which a graph index is built.
+    pub index_rows_min: usize,
+    /// Threads that build indexes; 0 for half of the processors.
+    pub index_threads: usize,
+}
+
+impl Default for ServerSection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 19_530)),
+        }
+    }
+}
+
+impl Default for KmsSection {
+    fn default() -> Self {
+        let engine = EngineConfig::default();
+        Self {
+            platform_key_file: None,
+            platform_key: None,
+            default_key: None,
+            probe_interval_ms: engine.lease.probe_interval_ms,
+            grace_ms: engine.lease.grace_ms,
+            aws: None,
+        }
+    }
+}
+
+impl Default for AwsSection {
+    fn default() -> Self {
+        let AwsKmsConfig {
+            endpoint_url,
+            sts_endpoint_url,
+            region,
+            profile,
+            credentials_file,
+            role_arn,
+            external_id,
+            timeout_ms,
+            node,
+        } = AwsKmsConfig::default();
+        Self {
+            endpoint_url,
+            sts_endpoint_url,
+            region,
+            profile,
+            credentials_file,
+            role_arn,
+            external_id,
+            timeout_ms,
+            node,
+        }
+    }
+}
+
+impl Default for EngineSection {
+    fn default() -> Self {
+        let engine = EngineConfig::default();
+        Self {
+            segment_bytes_max: engine.segment_bytes_max,
+            log_segment_bytes_max: engine.log_segment_bytes_max,
+            index_rows_min: engine.index_rows_min,
+            index_threads: engine.index_threads,
+        }
+    }
+}
+
+impl From<AwsSection> for AwsKmsConfig {
+    fn from(section: AwsSection) -> Self {
+        Self {
+            endpoint_url: section.endpoint_url,
+            sts_endpoint_url: section.sts_endpoint_url,
+            region: section.region,
+            profile: section.profile,
+            credentials_file: section.credentials_file,
+            role_arn: section.role_arn,
+            external_id: section.external_id,
+            timeout_ms: section.timeout_ms,
+            node: section.node,
+        }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is not as it should be.
+    #[error("{}: {reason}", .path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and where.
+        reason: String,
+    },
+    /// A value is out of its range or does not fit another one.
+    #[error("{setting}: {reason}")]
+    Value {
+        /// Which setting.
+        setting: &'static str,
+        /// What it must be.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file. Paths in it that are not absolute count from the file's directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`] that names the file and the setting.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut config: Self = toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+        config.make_absolute(path.parent().unwrap_or(Path::new("")));
+        config.check()?;
+        Ok(config)
+    }
+    /// The engine's part.
+    #[must_use]
+    pub fn engine_config(&self) -> EngineConfig {
+        EngineConfig {
+            lease: LeasePolicy {
+                probe_interval_ms: self.kms.probe_interval_ms,
+                grace_ms: self.kms.grace_ms,
+                ..LeasePolicy::default()
+            },
+            default_key: self.kms.default_key.clone(),
+            segment_bytes_max: self.engine.segment_bytes_max,
+            log_segment_bytes_max: self.engine.log_segment_bytes_max,
+            index_rows_min: self.engine.index_rows_min,
+            index_threads: self.engine.index_threads,
+            ..EngineConfig::default()
+        }
+    }
+    /// The key services' part.
+    #[must_use]
+    pub fn key_services_config(&self) -> KeyServicesConfig {
+        KeyServicesConfig {
+            platform_key_file: self.kms.platform_key_file.clone(),
+            aws: self.kms.aws.clone().map(AwsKmsConfig::from),
+        }
+    }
+    /// The root key of the cluster's own zone.
+    #[must_use]
+    pub fn platform_root(&self) -> RootKeyId {
+        self.kms.platform_key.clone().unwrap_or_else(RootKeyId::platform_file)
+    }
+    /// The TLS files, if TLS is on.
+    #[must_use]
+    pub fn tls_files(&self) -> Option<TlsFiles> {
+        self.tls.clone().map(|section| TlsFiles {
+            certificate: section.certificate,
+            key: section.key,
+            client_ca: section.client_ca,
+        })
+    }
+
+    fn make_absolute(&mut self, base: &Path) {
+        let absolute = |path: &mut PathBuf| *path = base.join(&*path);
+        absolute(&mut self.data.dir);
+        self.kms.platform_key_file.iter_mut().for_each(absolute);
+        if let Some(tls) = &mut self.tls {
+            absolute(&mut tls.certificate);
+            absolute(&mut tls.key);
+            tls.client_ca.iter_mut().for_each(absolute);
+        }
+        if let Some(aws) = &mut self.kms.aws {
+            aws.credentials_file.iter_mut().for_each(absolute);
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let fail = |setting, reason: String| Err(ConfigError::Value { setting, reason });
+        match (&self.kms.platform_key, &self.kms.platform_key_file) {
+            (None, None) => {
+                return fail(
+                    "kms.platform_key_file",
+                    "set it, or kms.platform_key, so that the catalog can be sealed".into(),
+                );
+            }
+            (Some(_), Some(_)) => {
+                return fail(
+                    "kms.platform_key",
+                    "set either it or kms.platform_key_file, not both".into(),
+                );
+            }
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+        for (setting, key) in [
+            ("kms.platform_key", &self.kms.platform_key),
+            ("kms.default_key", &self.kms.default_key),
+        ] {
+            if key.as_ref().is_some_and(|key| key.aws_region().is_some()) && self.kms.aws.is_none() {
+                return fail(setting, "a key ARN needs a section [kms.aws]".into());
+            }
+        }
+        let probe_range = LeasePolicy::PROBE_INTERVAL_MS_MIN..=LeasePolicy::PROBE_INTERVAL_MS_MAX;
+        if !probe_range.contains(&self.kms.probe_interval_ms) {
+            return fail("kms.probe_interval_ms", format!("must be in {probe_range:?}"));
+        }
+        if self.kms.grace_ms > LeasePolicy::GRACE_MS_MAX {
+            return fail("kms.grace_ms", format!("must be at most {}", LeasePolicy::GRACE_MS_MAX));
+        }
+        if self.engine.segment_bytes_max < SEGMENT_BYTES_MIN {
+            return fail(
+                "engine.segment_bytes_max",
+                format!("must be at least {SEGMENT_BYTES_MIN}"),
+            );
+        }
+        if self.engine.log_segment_bytes_max < LOG_SEGMENT_BYTES_MIN {
+            return fail(
+                "engine.log_segment_bytes_max",
+                format!("must be at least {LOG_SEGMENT_BYTES_MIN}"),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Smaller segments would make a file per handful of rows.
+const SEGMENT_BYTES_MIN: usize = 1 << 20;
+/// Smaller log segments would make a data key per handful of inserts.
+const LOG_SEGMENT_BYTES_MIN: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "a test writes its own configuration file")]
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("saker.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::read(&path)
+    }
+    fn refused(text: &str, part: &str) {
+        let error = read(text).unwrap_err().to_string();
+        assert!(error.contains(part), "{error} lacks {part}");
+    }
+    const SMALLEST: &str = "[data]\ndir = \"d\"\n[kms]\nplatform_key_file = \"platform.key\"\n";
+
+    #[test]
+    fn the_smallest_file_has_defaults() {
+        let config = read(SMALLEST).unwrap();
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:19530");
+        assert!(config.data.dir.is_absolute() && config.data.dir.ends_with("d"));
+        assert!(!config.auth.enabled);
+        assert_eq!(config.platform_root(), RootKeyId::platform_file());
+        assert_eq!(config.engine_config().lease.probe_interval_ms, 5_000);
+        assert_eq!(config.engine_config().lease.grace_ms, 60_000);
+        assert!(config.tls_files().is_none());
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = r#"
+            [server]
+            listen = "0.0.0.0:1"
+            [data]
+            dir = "/d"
+            [auth]
+            enabled = true
+            [tls]
+            certificate = "c.pem"
+            key = "/k.pem"
+            client_ca = "ca.pem"
+            [kms]
+            platform_key = "arn:aws:kms:us-east-1:000000000000:key/p"
+            default_key = "arn:aws:kms:us-east-1:000000000000:key/d"
+            probe_interval_ms = 1000
+            grace_ms = 0
+            [kms.aws]
+            endpoint_url = "http://127.0.0.1:1"
+            sts_endpoint_url = "http://127.0.0.1:2"
+            region = "us-east-1"
+            profile = "p"
+            credentials_file = "c"
+            role_arn = "arn:aws:iam::000000000000:role/r"
+            external_id = "e"
+            timeout_ms = 100
+            node = "n"
+            [engine]
+            segment_bytes_max = 1048576
+            log_segment_bytes_max = 1048576
+            index_rows_min = 1
+            index_threads = 2
+        "#;
+        let config = read(text).unwrap();
+        assert!(config.auth.enabled);
+        assert_eq!(
+            (
+                config.engine_config().lease.grace_ms,
+                config.engine_config().index_threads
+            ),
+            (0, 2)
+        );
+        let aws = config.key_services_config().aws.unwrap();
+        assert_eq!(
+            (aws.timeout_ms, aws.node.as_str(), aws.external_id.as_deref()),
+            (100, "n", Some("e"))
+        );
+        assert!(config.tls_files().unwrap().certificate.ends_with("c.pem"));
+        assert_eq!(config.data.dir, Path::new("/d"));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        refused("[data]\ndir = \"d\"\n", "kms.platform_key_file");
+        refused(&format!("{SMALLEST}grace = 1\n"), "unknown field");
+        refused(&format!("{SMALLEST}[nonsense]\n"), "unknown field");
+        refused(&format!("{SMALLEST}probe_interval_ms = 999\n"), "kms.probe_interval_ms");
+        refused(
+            &format!("{SMALLEST}probe_interval_ms = 600001\n"),
+            "kms.probe_interval_ms",
+        );
+        assert!(read(&format!("{SMALLEST}probe_interval_ms = 600000\n")).is_ok());
+        refused(
+            &format!("{SMALLEST}default_key = \"arn:aws:kms:us-east-1:000000000000:key/d\"\n"),
+            "[kms.aws]",
+        );
+        refused(
+            &format!("{SMALLEST}default_key = \"arn:aws:kms:us-east-1:000000000000:alias/d\"\n"),
+            "alias",
+        );
+        refused(
+            &format!("{SMALLEST}[engine]\nsegment_bytes_max = 1\n"),
+            "engine.segment_bytes_max",
+        );
+        refused("[kms]\nplatform_key_file = \"p\"\n", "data");
+        assert!(matches!(
+            Config::read(Path::new("/nowhere/saker.toml")),
+            Err(ConfigError::Read { .. })
+        ));
+    }
+}
