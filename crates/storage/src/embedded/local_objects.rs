@@ -2,7 +2,6 @@
 //! and syncs the directory. Its calls run on the blocking pool.
 
 use std::{
-    error::Error as _,
     fs,
     io::ErrorKind,
     ops::Range,
@@ -53,7 +52,7 @@ impl LocalObjects {
 
     async fn read(&self, path: &ObjectPath, range: Option<Range<u64>>) -> Result<Unverified, StoreError> {
         let location = location(path);
-        let failed = |error| translate("read", path, error);
+        let failed = |error| translate("read", path, &error);
         let options = GetOptions {
             range: range.clone().map(GetRange::Bounded),
             ..GetOptions::default()
@@ -123,7 +122,7 @@ impl ObjectStore for LocalObjects {
             ..PutOptions::default()
         };
         let stored = self.files.put_opts(&location(path), payload, options).await;
-        stored.map(|_| ()).map_err(|error| translate("write", path, error))
+        stored.map(|_| ()).map_err(|error| translate("write", path, &error))
     }
 
     async fn get(&self, path: &ObjectPath) -> Result<Unverified, StoreError> {
@@ -161,7 +160,7 @@ impl ObjectStore for LocalObjects {
         let found = self.files.get_opts(&location(path), options).await;
         found
             .map(|found| found.meta.size)
-            .map_err(|error| translate("look at", path, error))
+            .map_err(|error| translate("look at", path, &error))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
@@ -263,15 +262,15 @@ fn remove_staged(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn translate(action: &'static str, path: &ObjectPath, error: object_store::Error) -> StoreError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+fn translate(action: &'static str, path: &ObjectPath, error: &object_store::Error) -> StoreError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(here) = cause {
         if here.downcast_ref::<std::io::Error>().is_some_and(is_full) {
             return StoreError::Full { path: path.clone() };
         }
         cause = here.source();
     }
-    let reason = describe(&error);
+    let reason = describe(error);
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "the enum is open, and the rest is one case to a caller"
@@ -293,6 +292,5 @@ fn describe(error: &object_store::Error) -> String {
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    let _ = error.source();
     innermost.to_string()
 }

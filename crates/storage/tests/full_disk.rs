@@ -1,0 +1,181 @@
+//! A full disk: a clear error, nothing lost, and on it goes once there is space.
+//!
+//! Needs a small file system of its own, so it mounts one; where the machine does not allow that, the tests say so and
+//! check nothing (the unit tests of the log's writer inject the same errors everywhere).
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails says so")]
+
+mod common;
+
+use std::{path::Path, process::Command};
+
+use common::{object, overwrite, unlocked};
+use saker_keyring::FileId;
+use saker_storage::{
+    EmbeddedStores, LogError, LogSequence, MetaBatch, MetaError, MetaKey, ObjectPath, StoreError, StreamId,
+};
+
+/// A file system of 6 MiB in memory.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
+            .arg(directory.path())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !mounted {
+            #[expect(clippy::print_stderr, reason = "tells whoever runs the tests")]
+            {
+                eprintln!("skipped: this machine does not allow mounting a small file system");
+            }
+            return None;
+        }
+        Some(Self(directory))
+    }
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+    /// Takes all space that is left.
+    fn fill(&self) {
+        use std::io::Write;
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.ballast())
+            .unwrap();
+        for block in [65_536, 4_096, 1] {
+            while file.write_all(&vec![0; block]).is_ok() {}
+        }
+    }
+    fn make_space(&self) {
+        std::fs::remove_file(self.ballast()).unwrap();
+    }
+    fn ballast(&self) -> std::path::PathBuf {
+        self.path().join("ballast")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn the_log_goes_on_after_a_full_disk() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (_zone, lease) = unlocked();
+    let stream = StreamId::new("s").unwrap();
+    let data = disk.path().join("data");
+    let stores = EmbeddedStores::open(&data).await.unwrap();
+    let file = FileId::random();
+    let (header, mut sealer) = lease.log_sealer(file).unwrap();
+    let appender = stores.log.create_segment(&stream, header, file).await.unwrap();
+    appender.append(sealer.seal(&[1; 10_000]).unwrap()).await.unwrap();
+    let durable = appender.bytes();
+    disk.fill();
+    let refused = appender.append(sealer.seal(&[2; 200_000]).unwrap()).await;
+    assert!(matches!(refused, Err(LogError::Full { .. })), "{refused:?}");
+    let path = data.join("log/s").join(format!("{:020}.log", 1));
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().len(),
+        durable,
+        "cut back to the last durable record"
+    );
+    // A record lost means that none may follow it here, whether there is space or not.
+    disk.make_space();
+    let refused = appender.append(sealer.seal(b"small").unwrap()).await;
+    assert!(matches!(refused, Err(LogError::Full { .. })), "{refused:?}");
+    disk.fill();
+    let next = FileId::random();
+    let (header, mut sealer) = lease.log_sealer(next).unwrap();
+    let refused = stores.log.create_segment(&stream, header.clone(), next).await;
+    assert!(matches!(refused, Err(LogError::Full { .. })), "{refused:?}");
+    disk.make_space();
+    let appender = stores.log.create_segment(&stream, header, next).await.unwrap();
+    appender.append(sealer.seal(&[3; 200_000]).unwrap()).await.unwrap();
+    drop((appender, stores));
+
+    let stores = EmbeddedStores::open(&data).await.unwrap();
+    let first = stores.log.read_segment(&stream, LogSequence(1)).await.unwrap();
+    let second = stores.log.read_segment(&stream, LogSequence(2)).await.unwrap();
+    let mut opener = lease.open_log(file, &first.header).unwrap();
+    assert_eq!(*opener.open(&first.records[0]).unwrap().unwrap(), [1; 10_000]);
+    let mut opener = lease.open_log(next, &second.header).unwrap();
+    assert_eq!(*opener.open(&second.records[0]).unwrap().unwrap(), [3; 200_000]);
+    assert_eq!((first.records.len(), second.records.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn objects_go_on_after_a_full_disk() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (_zone, lease) = unlocked();
+    let stores = EmbeddedStores::open(disk.path().join("data")).await.unwrap();
+    let path = |name: &str| ObjectPath::new(name).unwrap();
+    stores
+        .objects
+        .put(&path("a/kept"), object(&lease, FileId::random(), &[1; 50_000]))
+        .await
+        .unwrap();
+    disk.fill();
+    let large = object(&lease, FileId::random(), &vec![2; 500_000]);
+    let refused = stores.objects.put(&path("a/large"), large.clone()).await;
+    assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
+    let listed = stores.objects.list("").await.unwrap();
+    assert_eq!(
+        listed.iter().map(|info| info.path.as_str()).collect::<Vec<_>>(),
+        ["a/kept"]
+    );
+    assert_eq!(
+        std::fs::read_dir(disk.path().join("data/objects/a")).unwrap().count(),
+        1,
+        "a part was left"
+    );
+    disk.make_space();
+    stores.objects.put(&path("a/large"), large.clone()).await.unwrap();
+    assert_eq!(
+        stores.objects.get(&path("a/large")).await.unwrap(),
+        large.to_unverified()
+    );
+}
+
+#[tokio::test]
+async fn metadata_goes_on_after_a_full_disk() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (_zone, lease) = unlocked();
+    let data = disk.path().join("data");
+    let stores = EmbeddedStores::open(&data).await.unwrap();
+    let key = |number: usize| MetaKey::new(format!("k/{number:04}")).unwrap();
+    let batch = |number: usize| {
+        let mut batch = MetaBatch::new();
+        batch.put(
+            key(number),
+            lease.seal_value(key(number).as_str(), &[7; 60_000]).unwrap(),
+        );
+        batch
+    };
+    stores.meta.commit(batch(0)).await.unwrap();
+    disk.fill();
+    let mut committed = 1;
+    let refused = loop {
+        assert!(committed < 200, "the disk never filled");
+        match stores.meta.commit(batch(committed)).await {
+            Ok(()) => committed += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, MetaError::Full), "{refused:?}");
+    disk.make_space();
+    stores.meta.commit(batch(committed)).await.unwrap();
+    drop(stores);
+    // Nothing of what was acknowledged is missing.
+    let stores = EmbeddedStores::open(&data).await.unwrap();
+    for number in 0..=committed {
+        let value = stores.meta.get(&key(number)).await.unwrap().unwrap();
+        assert_eq!(*lease.open_value(key(number).as_str(), &value).unwrap(), [7; 60_000]);
+    }
+    overwrite(&disk.ballast(), b"");
+}
