@@ -10,8 +10,9 @@ use saker_keyring::{
     FileId, FileIdentity, FileKind, FrameSize, HEADER_BYTES, Zone, ZoneId, ZoneKeyVersion, random_key,
 };
 
-const PLAIN_BYTES: usize = 256 << 20;
-const ROUNDS: usize = 5;
+// Short enough to be done within one time slice of a busy machine.
+const PLAIN_BYTES: usize = 32 << 20;
+const ROUNDS: usize = 40;
 
 fn main() {
     let zone = Zone::locked(ZoneId::random());
