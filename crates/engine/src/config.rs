@@ -18,6 +18,8 @@ pub struct EngineConfig {
     pub default_key: Option<RootKeyId>,
     /// Bytes in memory at which a growing segment is sealed.
     pub segment_bytes_max: usize,
+    /// Milliseconds without a write after which growing rows are sealed, if they are enough for an index.
+    pub rest_ms: u64,
     /// Bytes at which a log segment is closed and the next one (with its own data key) begins.
     pub log_segment_bytes_max: u64,
     /// Fewest rows of a sealed segment for which a graph index is built; smaller ones are searched exactly.
@@ -36,6 +38,7 @@ impl Default for EngineConfig {
             lease: LeasePolicy::default(),
             default_key: None,
             segment_bytes_max: 512 << 20,
+            rest_ms: 10_000,
             log_segment_bytes_max: 64 << 20,
             index_rows_min: 4_096,
             index_threads: 0,

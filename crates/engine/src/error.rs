@@ -4,7 +4,10 @@
 
 use std::fmt;
 
-use saker_keyring::RootKeyId;
+use saker_keyring::{OpenError, RootKeyId, SealError, ZoneLocked};
+use saker_query::FilterError;
+use saker_segment::SegmentError;
+use saker_storage::{LogError, MetaError, PathError, StoreError};
 
 /// Result of an engine operation.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -138,6 +141,122 @@ impl Error {
                  database answers again by itself"
             ),
         )
+    }
+}
+
+impl Error {
+    /// Sealed bytes that did not open.
+    pub(crate) fn opening(error: OpenError, what: &str, id: &dyn fmt::Display) -> Self {
+        match error {
+            OpenError::Locked(locked) => locked.into(),
+            OpenError::Refused => Self::new(
+                ErrorKind::Corrupt,
+                format!("{what} {id} failed verification; restore it from a backup"),
+            ),
+        }
+    }
+    /// Whether this is a refusal that does not say yet which database is meant.
+    pub(crate) fn is_unnamed_lock(&self) -> bool {
+        matches!(&self.kind, ErrorKind::ZoneLocked { database, .. } if database.is_empty())
+    }
+}
+
+/// Names no database yet: `Access::explain` fills it in.
+impl From<ZoneLocked> for Error {
+    fn from(locked: ZoneLocked) -> Self {
+        let kind = ErrorKind::ZoneLocked {
+            database: String::new(),
+            root: RootKeyId::platform_file(),
+            reason: String::new(),
+        };
+        Self::new(kind, locked.to_string())
+    }
+}
+
+impl From<SealError> for Error {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::Locked(locked) => locked.into(),
+            SealError::TooLong { .. } => Self::invalid(error.to_string()),
+            SealError::FrameLimit { .. } | SealError::Closed | SealError::Module => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<MetaError> for Error {
+    fn from(error: MetaError) -> Self {
+        let kind = match &error {
+            MetaError::Full => ErrorKind::Full,
+            MetaError::Corrupt { .. } => ErrorKind::Corrupt,
+            MetaError::TooLarge { .. } => ErrorKind::QuotaExceeded,
+            MetaError::Path(_) => ErrorKind::Internal,
+            MetaError::Conflict { .. } | MetaError::Io { .. } => ErrorKind::Storage,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let kind = match &error {
+            StoreError::Full { .. } => ErrorKind::Full,
+            StoreError::NotFound { .. } | StoreError::OutOfRange { .. } | StoreError::TooLarge { .. } => {
+                ErrorKind::Corrupt
+            }
+            StoreError::AlreadyExists { .. } | StoreError::Path(_) => ErrorKind::Internal,
+            StoreError::Io { .. } => ErrorKind::Storage,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<LogError> for Error {
+    fn from(error: LogError) -> Self {
+        let kind = match &error {
+            LogError::Full { .. } => ErrorKind::Full,
+            LogError::Corrupt { .. } => ErrorKind::Corrupt,
+            LogError::TooLarge { .. } => ErrorKind::InvalidParameter,
+            LogError::NotFound { .. }
+            | LogError::Overloaded { .. }
+            | LogError::Ended { .. }
+            | LogError::Write { .. }
+            | LogError::Io { .. } => ErrorKind::Storage,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<PathError> for Error {
+    fn from(error: PathError) -> Self {
+        Self::internal(error.to_string())
+    }
+}
+
+impl From<SegmentError> for Error {
+    fn from(error: SegmentError) -> Self {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the rest are bugs or damage, told apart below"
+        )]
+        match error {
+            SegmentError::Locked(locked) => locked.into(),
+            SegmentError::Store(error) => error.into(),
+            SegmentError::Seal(error) => error.into(),
+            SegmentError::Refused { .. } | SegmentError::Malformed { .. } | SegmentError::Manifest { .. } => {
+                Self::new(ErrorKind::Corrupt, error.to_string())
+            }
+            SegmentError::TooManyRows { .. } | SegmentError::NotAVector { .. } | SegmentError::NoSuchField(_) => {
+                Self::invalid(error.to_string())
+            }
+            SegmentError::Stopped => Self::new(ErrorKind::ShuttingDown, error.to_string()),
+            other => Self::internal(other.to_string()),
+        }
+    }
+}
+
+impl From<FilterError> for Error {
+    fn from(error: FilterError) -> Self {
+        Self::invalid(format!("failed to create query plan: {error}"))
     }
 }
 

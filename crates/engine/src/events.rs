@@ -40,8 +40,6 @@ pub enum Event {
         database: String,
         /// Queries in it.
         queries: usize,
-        /// Microseconds from request to answer.
-        micros: u64,
     },
     /// A query by filter was answered.
     Queried {
@@ -49,8 +47,6 @@ pub enum Event {
         database: String,
         /// Rows returned.
         rows: usize,
-        /// Microseconds from request to answer.
-        micros: u64,
     },
     /// Rows were written durably.
     Inserted {

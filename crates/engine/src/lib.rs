@@ -5,19 +5,44 @@
 //! What it deliberately does not do: no network, no Milvus wire types (`server` knows those), no cipher (keyring does
 //! that), no files (storage does that).
 //!
-//! Start reading at [`Engine::open`].
+//! Start reading at [`Engine::open`]; then `zones` for how keys come and go, `opened` for a collection in use, `write`
+//! for the way of a row to the disk, `search` for the way back.
 #![forbid(unsafe_code)]
 
+mod aliases;
+mod build;
 mod clock;
+mod codec;
+mod collection;
+mod collections;
 mod config;
+mod database;
+mod engine;
 mod error;
 mod events;
-mod face;
+mod fetch;
+mod flush;
+mod indexes;
+mod load;
+mod manifest;
+mod mutate;
+mod opened;
+mod oracle;
+mod partitions;
+mod query;
+mod records;
+mod recovery;
+mod search;
+mod shared;
 mod types;
+mod users;
+mod write;
+mod zones;
 
 pub use clock::{Clock, SystemClock};
 pub use config::EngineConfig;
+pub use engine::{Engine, Stores};
 pub use error::{Error, ErrorKind, Result};
 pub use events::{Event, EventSink, NoEvents};
-pub use face::{Engine, Stores};
+pub use saker_query::{Literal, Templates};
 pub use types::*;

@@ -9,6 +9,7 @@ use saker_model::{
     CollectionId, CollectionSchema, Column, ConsistencyLevel, DatabaseId, IndexSpec, MetricType, PartitionId,
     SegmentId, Timestamp,
 };
+use saker_query::Templates;
 
 /// String pairs as users give them.
 pub type Properties = BTreeMap<String, String>;
@@ -199,7 +200,7 @@ pub struct Filter {
     /// The text; empty matches every row.
     pub text: String,
     /// Values for `{name}` placeholders.
-    pub templates: BTreeMap<String, serde_json::Value>,
+    pub templates: Templates,
 }
 
 /// A vector search.
@@ -231,8 +232,6 @@ pub struct SearchRequest {
     pub output_fields: Vec<String>,
     /// Digits after the point that scores are rounded to; `None` or negative: not rounded.
     pub round_decimal: Option<i32>,
-    /// Only rows with this many hits per value of `field`... not supported yet; empty.
-    pub group_by: String,
 }
 
 /// Settings of one search.
@@ -253,7 +252,7 @@ pub struct OutputColumn {
     pub name: String,
     /// Its values, one per returned row.
     pub column: Column,
-    /// Most bytes, elements or dimensions as in the schema, to describe it to a client.
+    /// Whether this is the dynamic field.
     pub is_dynamic: bool,
 }
 

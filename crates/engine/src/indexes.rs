@@ -1,0 +1,245 @@
+//! Index definitions: what users ask for, and how far it is.
+
+use std::sync::PoisonError;
+
+use saker_model::{DataType, FieldSchema, IndexKind, IndexSpec, MetricType};
+
+use crate::{
+    collections::read_body,
+    engine::Engine,
+    error::{Error, ErrorKind, Result},
+    types::{IndexInfo, IndexRequest, Properties},
+};
+
+/// Index types that the graph serves, as users name them.
+const GRAPH_TYPES: &[&str] = &[
+    "",
+    "AUTOINDEX",
+    "HNSW",
+    "HNSW_SQ",
+    "HNSW_PQ",
+    "HNSW_PRQ",
+    "IVF_FLAT",
+    "IVF_SQ8",
+    "IVF_PQ",
+    "IVF_RABITQ",
+    "SCANN",
+    "DISKANN",
+];
+const FLAT_TYPES: &[&str] = &["FLAT"];
+const SCALAR_TYPES: &[&str] = &["", "AUTOINDEX", "INVERTED", "BITMAP", "STL_SORT", "TRIE", "NGRAM"];
+
+impl Engine {
+    /// Makes an index; it is built in the background. The same again is fine; another one on the field is refused.
+    ///
+    /// # Errors
+    /// [`ErrorKind::FieldNotFound`], [`ErrorKind::IndexAlreadyExists`], bad parameters; a locked zone.
+    pub async fn create_index(&self, database: &str, collection: &str, request: IndexRequest) -> Result<()> {
+        let opened = self.collection(database, collection)?.open().await?;
+        let field = opened.schema.field(&request.field).ok_or_else(|| {
+            Error::new(
+                ErrorKind::FieldNotFound,
+                format!("cannot create index on non-exist field: {}", cut(&request.field)),
+            )
+        })?;
+        let spec = spec_of(field, &request)?;
+        opened
+            .change_body(|body| {
+                if let Some(known) = body.indexes.iter().find(|known| known.field == spec.field) {
+                    if *known == spec {
+                        return Ok(());
+                    }
+                    return Err(already(&spec.name, "at most one distinct index is allowed per field"));
+                }
+                if body.indexes.iter().any(|known| known.name == spec.name) {
+                    return Err(already(&spec.name, "index names must be distinct within a collection"));
+                }
+                body.indexes.push(spec);
+                Ok(())
+            })
+            .await?;
+        opened.kick_builds();
+        Ok(())
+    }
+
+    /// Indexes with their progress; `name` is an index's or a field's name, empty for all.
+    ///
+    /// # Errors
+    /// [`ErrorKind::IndexNotFound`] if there is none; a locked zone.
+    pub async fn describe_index(&self, database: &str, collection: &str, name: &str) -> Result<Vec<IndexInfo>> {
+        let collection = self.collection(database, collection)?;
+        // Definitions are there without opening; progress needs the manifest.
+        let body = read_body(&collection).await?;
+        let field_name = |spec: &IndexSpec| {
+            body.schema
+                .field_by_id(spec.field)
+                .map(|field| field.name.clone())
+                .unwrap_or_default()
+        };
+        let wanted = |spec: &&IndexSpec| name.is_empty() || spec.name == name || field_name(spec) == name;
+        let specs: Vec<_> = body.indexes.iter().filter(wanted).cloned().collect();
+        if specs.is_empty() {
+            return Err(not_found(name));
+        }
+        let opened = collection.open().await?;
+        let failure = opened
+            .build_failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut infos = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let (indexed_rows, total_rows) = opened.index_progress(&spec).await;
+            let failure = failure.clone().filter(|_| indexed_rows < total_rows);
+            infos.push(IndexInfo {
+                field: field_name(&spec),
+                spec,
+                indexed_rows,
+                total_rows,
+                failure,
+            });
+        }
+        opened.check()?;
+        Ok(infos)
+    }
+
+    /// Drops an index by its or its field's name; a missing one is fine.
+    ///
+    /// # Errors
+    /// An index of a loaded collection's vector field is refused, as in Milvus; a locked zone.
+    pub async fn drop_index(&self, database: &str, collection: &str, name: &str) -> Result<()> {
+        let collection = self.collection(database, collection)?;
+        let opened = collection.open().await?;
+        let body = opened.body.load_full();
+        let field = body.schema.field(name).map(|field| field.id);
+        let Some(spec) = body
+            .indexes
+            .iter()
+            .find(|spec| spec.name == name || Some(spec.field) == field)
+            .cloned()
+        else {
+            return Ok(());
+        };
+        if collection.record().load_wanted && spec.kind != IndexKind::Scalar {
+            return Err(Error::invalid(format!(
+                "vector index cannot be dropped on loaded collection: {}; release it first",
+                collection.name()
+            )));
+        }
+        opened
+            .change_body(|body| {
+                body.indexes.retain(|known| *known != spec);
+                Ok(())
+            })
+            .await?;
+        opened.drop_built(&spec).await
+    }
+}
+
+impl crate::opened::Opened {
+    /// Removes the files of an index that no definition asks for any more.
+    async fn drop_built(&self, spec: &IndexSpec) -> Result<()> {
+        let mut state = self.manifest.lock().await;
+        let mut next = state.manifest.clone();
+        let mut removed = Vec::new();
+        for segment in &mut next.segments {
+            let (gone, kept) = segment.indexes.drain(..).partition(|built| built.spec == *spec);
+            segment.indexes = kept;
+            let gone: Vec<saker_segment::IndexEntry> = gone;
+            removed.extend(gone.into_iter().map(|built| (segment.segment, built.file)));
+        }
+        if removed.is_empty() {
+            return Ok(());
+        }
+        self.commit_manifest(&mut state, next).await?;
+        drop(state);
+        for segment in self.memory().sealed.values() {
+            segment.set_index(spec.field, None);
+        }
+        for (segment, file) in removed {
+            let prefix = self.segment_prefix(segment);
+            saker_segment::remove_files(&*self.shared.objects, &prefix, [&file]).await?;
+        }
+        Ok(())
+    }
+}
+
+fn spec_of(field: &FieldSchema, request: &IndexRequest) -> Result<IndexSpec> {
+    let given = |name: &str| nested(&request.params, name);
+    let type_name = given("index_type").unwrap_or_default();
+    let upper = type_name.to_ascii_uppercase();
+    let unsupported = |what: &str| {
+        Error::invalid(format!(
+            "index type {} is not supported on {what} field {}",
+            cut(&type_name),
+            field.name
+        ))
+    };
+    let (kind, metric) = if field.data_type == DataType::FloatVector {
+        let kind = if FLAT_TYPES.contains(&upper.as_str()) {
+            IndexKind::Flat
+        } else if GRAPH_TYPES.contains(&upper.as_str()) {
+            IndexKind::Graph
+        } else {
+            return Err(unsupported("float vector"));
+        };
+        let metric = match given("metric_type").filter(|name| !name.is_empty()) {
+            None => MetricType::Cosine,
+            Some(name) => MetricType::from_name(&name).ok_or_else(|| {
+                Error::invalid(format!(
+                    "float vector index does not support metric type: {}",
+                    cut(&name)
+                ))
+            })?,
+        };
+        (kind, Some(metric))
+    } else if SCALAR_TYPES.contains(&upper.as_str()) {
+        (IndexKind::Scalar, None)
+    } else {
+        return Err(unsupported(field.data_type.name()));
+    };
+    let name = request
+        .name
+        .clone()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| field.name.clone());
+    Ok(IndexSpec {
+        name,
+        field: field.id,
+        kind,
+        type_name: if type_name.is_empty() {
+            "AUTOINDEX".to_owned()
+        } else {
+            type_name
+        },
+        metric,
+        params: request.params.clone(),
+    })
+}
+
+/// A parameter beside `index_type`, or in the JSON text under `params`.
+fn nested(params: &Properties, name: &str) -> Option<String> {
+    if let Some(text) = params.get(name) {
+        return Some(text.clone());
+    }
+    let inner: serde_json::Value = serde_json::from_str(params.get("params")?).ok()?;
+    inner.get(name).and_then(|value| value.as_str()).map(str::to_owned)
+}
+
+fn already(name: &str, reason: &str) -> Error {
+    Error::new(
+        ErrorKind::IndexAlreadyExists,
+        format!("CreateIndex failed: {reason} [index={}]", cut(name)),
+    )
+}
+
+pub(crate) fn not_found(name: &str) -> Error {
+    Error::new(
+        ErrorKind::IndexNotFound,
+        format!("index not found[indexName={}]", cut(name)),
+    )
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(255).collect()
+}

@@ -1,0 +1,64 @@
+//! Loading: sealed segments from files into memory, deletes applied; and letting them go again.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use crate::{
+    error::Result,
+    flush::read_key_deletes,
+    opened::{Memory, Opened},
+    shared::Shared,
+};
+
+impl Opened {
+    /// Brings all segments into memory. `progress` is the percentage done.
+    ///
+    /// # Errors
+    /// A locked zone, damage, a failed store.
+    pub(crate) async fn load(self: &Arc<Self>, progress: &AtomicUsize) -> Result<()> {
+        let _maintenance = self.maintenance.lock().await;
+        if self.memory().loaded {
+            return Ok(());
+        }
+        let manifest = self.manifest.lock().await.manifest.clone();
+        let mut segments = Vec::with_capacity(manifest.segments.len());
+        for (done, segment) in manifest.segments.iter().enumerate() {
+            progress.store(done * 100 / manifest.segments.len(), Ordering::Relaxed);
+            segments.push(self.load_segment(segment).await?);
+        }
+        let mut deletes = Vec::new();
+        for entry in &manifest.key_deletes {
+            deletes.extend(read_key_deletes(&self.lease, &*self.shared.objects, self.collection, entry).await?);
+        }
+        let this = Arc::clone(self);
+        Shared::blocking(move || {
+            segments
+                .iter()
+                .for_each(|segment| Memory::repeat_deletes(&deletes, segment));
+            let mut memory = this.memory_mut();
+            segments
+                .iter()
+                .for_each(|segment| Memory::repeat_deletes(&memory.deletes, segment));
+            if !this.stop.is_cancelled() {
+                memory.sealed = segments
+                    .into_iter()
+                    .map(|segment| (segment.segment(), segment))
+                    .collect();
+                memory.loaded = true;
+            }
+            Ok(())
+        })
+        .await?;
+        self.check()
+    }
+
+    /// Lets sealed segments go. Rows that are in no file stay: the log needs them in memory until they are flushed.
+    pub(crate) async fn release(&self) {
+        let _maintenance = self.maintenance.lock().await;
+        let mut memory = self.memory_mut();
+        memory.sealed.clear();
+        memory.loaded = false;
+    }
+}

@@ -1,0 +1,340 @@
+//! A collection in use: its definition, its rows in memory, its log writer. Lives as long as one lease.
+//!
+//! One [`Opened`] is the only writer of its collection's log and manifest. When the zone is locked it is shut: tasks
+//! stop, decoded data goes, and nothing of it is used again; after an unlock a new one is made by recovery.
+//!
+//! Lock order: `maintenance`, then `writer`, then `manifest`, then `memory`. `memory` is never held across an await.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use saker_keyring::{Lease, Unverified};
+use saker_model::{CollectionId, CollectionSchema, FieldId, PartitionId, SegmentId, Timestamp};
+use saker_segment::{GrowingSegment, SealedSegment, SegmentView};
+use saker_storage::StreamId;
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    codec::{KeyDeletes, Operation},
+    error::{Error, ErrorKind, Result},
+    manifest::ManifestState,
+    records::{CollectionBody, LogPosition},
+    shared::Shared,
+    write::{Queued, Writer},
+    zones::Access,
+};
+
+/// A collection in use.
+pub(crate) struct Opened {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) access: Arc<Access>,
+    pub(crate) collection: CollectionId,
+    pub(crate) stream: StreamId,
+    pub(crate) lease: Lease,
+    pub(crate) schema: Arc<CollectionSchema>,
+    pub(crate) body: ArcSwap<CollectionBody>,
+    /// The body as it is stored; held while the body is changed.
+    pub(crate) definition: tokio::sync::Mutex<Unverified>,
+    /// Held by flush, load, compaction and everything else that changes which segments there are.
+    pub(crate) maintenance: tokio::sync::Mutex<()>,
+    pub(crate) writer: tokio::sync::Mutex<Writer>,
+    pub(crate) manifest: tokio::sync::Mutex<ManifestState>,
+    memory: RwLock<Memory>,
+    pub(crate) queue: mpsc::UnboundedSender<Queued>,
+    /// Rows done by index builds that run, by segment and field.
+    pub(crate) build_progress: Mutex<BTreeMap<(SegmentId, FieldId), Arc<AtomicUsize>>>,
+    pub(crate) build_failure: Mutex<Option<String>>,
+    pub(crate) building: AtomicBool,
+    /// Asks running index builds to stop.
+    pub(crate) stop_builds: Arc<AtomicBool>,
+    pub(crate) flush_wanted: tokio::sync::Notify,
+    /// When rows were last written (monotonic milliseconds).
+    pub(crate) written_at_ms: std::sync::atomic::AtomicU64,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// What is decoded.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// Where new rows go.
+    pub(crate) growing: BTreeMap<PartitionId, Arc<GrowingSegment>>,
+    /// Growing segments that a flush is making files of, or failed to.
+    pub(crate) frozen: Vec<Arc<GrowingSegment>>,
+    /// Sealed segments; all of the manifest's if `loaded`, none if not.
+    pub(crate) sealed: BTreeMap<SegmentId, Arc<SealedSegment>>,
+    pub(crate) loaded: bool,
+    /// Segments in the manifest, loaded or not.
+    pub(crate) sealed_count: usize,
+    /// The last log record that was applied.
+    pub(crate) position: Option<LogPosition>,
+    /// As of the last freeze.
+    pub(crate) frozen_position: Option<LogPosition>,
+    pub(crate) last_timestamp: Timestamp,
+    /// Deletes that may hide rows of sealed or frozen segments and are in no file yet.
+    pub(crate) deletes: Vec<KeyDeletes>,
+}
+
+/// What a reader sees of one segment.
+pub(crate) struct Pinned {
+    pub(crate) view: Box<dyn SegmentView>,
+}
+
+/// What applying a write did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Applied {
+    pub(crate) timestamp: Timestamp,
+    /// Rows in memory that it hid.
+    pub(crate) deleted: u64,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened")
+            .field("collection", &self.collection)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Opened {
+    #[expect(clippy::too_many_arguments, reason = "made in one place, by recovery")]
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        access: Arc<Access>,
+        collection: CollectionId,
+        stream: StreamId,
+        lease: Lease,
+        body: CollectionBody,
+        definition: Unverified,
+        manifest: ManifestState,
+        queue: mpsc::UnboundedSender<Queued>,
+    ) -> Self {
+        let memory = Memory {
+            sealed_count: manifest.manifest.segments.len(),
+            position: manifest.manifest.flushed,
+            frozen_position: manifest.manifest.flushed,
+            last_timestamp: manifest.manifest.last_timestamp,
+            ..Memory::default()
+        };
+        Self {
+            stop: shared.stop.child_token(),
+            shared,
+            access,
+            collection,
+            stream,
+            lease,
+            schema: Arc::new(body.schema.clone()),
+            body: ArcSwap::from_pointee(body),
+            definition: tokio::sync::Mutex::new(definition),
+            maintenance: tokio::sync::Mutex::new(()),
+            writer: tokio::sync::Mutex::new(Writer::default()),
+            manifest: tokio::sync::Mutex::new(manifest),
+            memory: RwLock::new(memory),
+            queue,
+            build_progress: Mutex::default(),
+            build_failure: Mutex::default(),
+            building: AtomicBool::new(false),
+            stop_builds: Arc::new(AtomicBool::new(false)),
+            flush_wanted: tokio::sync::Notify::new(),
+            written_at_ms: std::sync::atomic::AtomicU64::new(0),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Whether it may be used: the lease lives and nothing shut it.
+    pub(crate) fn usable(&self) -> bool {
+        !self.stop.is_cancelled() && self.lease.check().is_ok()
+    }
+    /// Refuses once the lease is dead: what was computed since must not be answered.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.lease.check().map_err(|_| self.access.refusal())
+    }
+    /// Stops its tasks and drops what is decoded. Readers that run keep what they pinned until they notice.
+    pub(crate) fn shut(&self) {
+        self.stop_builds.store(true, Ordering::Relaxed);
+        self.stop.cancel();
+        self.tasks.close();
+        *self.memory_mut() = Memory::default();
+    }
+    /// Where the files of a segment are.
+    pub(crate) fn segment_prefix(&self, segment: SegmentId) -> String {
+        format!("{}/{segment}", prefix_of(self.collection))
+    }
+    pub(crate) fn memory(&self) -> RwLockReadGuard<'_, Memory> {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+    pub(crate) fn memory_mut(&self) -> RwLockWriteGuard<'_, Memory> {
+        self.memory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All rows as of now, of these partitions (all if `None`).
+    ///
+    /// # Errors
+    /// [`ErrorKind::CollectionNotLoaded`].
+    pub(crate) fn pin(&self, name: &str, partitions: Option<&[PartitionId]>) -> Result<Vec<Pinned>> {
+        let wanted = |partition: PartitionId| partitions.is_none_or(|wanted| wanted.contains(&partition));
+        let memory = self.memory();
+        if !memory.loaded {
+            return Err(Error::not_loaded(name));
+        }
+        let mut pinned = Vec::with_capacity(memory.sealed.len() + memory.frozen.len() + memory.growing.len());
+        for segment in memory.sealed.values() {
+            if wanted(segment.manifest().partition) {
+                pinned.push(Pinned {
+                    view: Box::new(segment.snapshot()),
+                });
+            }
+        }
+        for segment in memory.frozen.iter().chain(memory.growing.values()) {
+            if wanted(segment.partition()) && segment.rows() > 0 {
+                pinned.push(Pinned {
+                    view: Box::new(segment.snapshot()),
+                });
+            }
+        }
+        Ok(pinned)
+    }
+
+    /// Applies a durable write. Called in log order, by recovery and then by the applier alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] or [`ErrorKind::Internal`] if the rows do not fit the schema.
+    pub(crate) fn apply(&self, operation: Operation, position: LogPosition) -> Result<Applied> {
+        let Operation {
+            timestamp,
+            deletes,
+            delete_partition,
+            parts,
+        } = operation;
+        let partitions = self.body.load();
+        let known = |partition: PartitionId| partitions.partitions.iter().any(|record| record.id == partition);
+        // Rows of a partition that was dropped since are left out.
+        let parts: Vec<_> = parts
+            .into_iter()
+            .filter(|(partition, rows)| known(*partition) && rows.rows() > 0)
+            .collect();
+        for (partition, _) in &parts {
+            if !self.memory().growing.contains_key(partition) {
+                let id = SegmentId(self.shared.oracle.id());
+                let segment = GrowingSegment::new(id, *partition, Arc::clone(&self.schema));
+                self.memory_mut().growing.entry(*partition).or_insert(segment);
+            }
+        }
+        let mut applied = Applied { timestamp, deleted: 0 };
+        if !deletes.is_empty() {
+            // Readers see deletes and rows of an upsert together.
+            let mut memory = self.memory_mut();
+            applied.deleted = memory.delete(deletes, delete_partition, timestamp);
+            memory.append(parts, timestamp)?;
+            memory.advance(position, timestamp);
+        } else {
+            self.memory().append(parts, timestamp)?;
+            self.memory_mut().advance(position, timestamp);
+        }
+        self.written_at_ms
+            .store(self.shared.config.clock.monotonic_ms(), Ordering::Relaxed);
+        Ok(applied)
+    }
+
+    /// Moves growing segments aside, to be made files of.
+    pub(crate) fn freeze(&self) {
+        let mut memory = self.memory_mut();
+        let growing = std::mem::take(&mut memory.growing);
+        memory
+            .frozen
+            .extend(growing.into_values().filter(|segment| segment.rows() > 0));
+        memory.frozen_position = memory.position;
+    }
+}
+
+impl Memory {
+    fn append(&self, parts: Vec<(PartitionId, saker_model::RowBatch)>, timestamp: Timestamp) -> Result<()> {
+        for (partition, rows) in parts {
+            let stamps = vec![timestamp; rows.rows()];
+            let segment = self.growing.get(&partition);
+            let segment = segment.ok_or_else(|| Error::internal(format!("partition {partition} has no segment")))?;
+            segment.append(rows, &stamps)?;
+        }
+        Ok(())
+    }
+    fn delete(
+        &mut self,
+        keys: Vec<saker_model::PrimaryKey>,
+        partition: Option<PartitionId>,
+        timestamp: Timestamp,
+    ) -> u64 {
+        let wanted = |of: PartitionId| partition.is_none_or(|partition| partition == of);
+        let growing = self.growing.values().filter(|segment| wanted(segment.partition()));
+        let in_growing: usize = growing.map(|segment| segment.delete_all(&keys, timestamp)).sum();
+        let frozen = self.frozen.iter().filter(|segment| wanted(segment.partition()));
+        let in_frozen: usize = frozen.map(|segment| segment.delete_all(&keys, timestamp)).sum();
+        let sealed = self
+            .sealed
+            .values()
+            .filter(|segment| wanted(segment.manifest().partition));
+        let in_sealed: usize = sealed.map(|segment| segment.delete_all(&keys, timestamp)).sum();
+        // Segments that are not in memory may have rows of these keys.
+        let unknown = !self.loaded && self.sealed_count > 0;
+        if in_frozen + in_sealed > 0 || unknown {
+            self.deletes.push(KeyDeletes {
+                timestamp,
+                partition,
+                keys,
+            });
+        }
+        (in_growing + in_frozen + in_sealed) as u64
+    }
+    fn advance(&mut self, position: LogPosition, timestamp: Timestamp) {
+        self.position = Some(position);
+        self.last_timestamp = self.last_timestamp.max(timestamp);
+    }
+    /// Repeats deletes on a segment that was not in memory when they came.
+    pub(crate) fn repeat_deletes(deletes: &[KeyDeletes], segment: &SealedSegment) {
+        for group in deletes {
+            if group
+                .partition
+                .is_none_or(|partition| partition == segment.manifest().partition)
+            {
+                segment.delete_all(&group.keys, group.timestamp);
+            }
+        }
+    }
+    /// Bytes of rows that are in no file.
+    pub(crate) fn growing_bytes(&self) -> usize {
+        self.growing.values().map(|segment| segment.bytes()).sum()
+    }
+    pub(crate) fn growing_rows(&self) -> usize {
+        self.growing.values().map(|segment| segment.rows()).sum()
+    }
+}
+
+/// Where the files of a collection are.
+pub(crate) fn prefix_of(collection: CollectionId) -> String {
+    format!("collection/{collection}")
+}
+
+/// The log stream of a collection.
+pub(crate) fn stream_of(collection: CollectionId) -> Result<StreamId> {
+    StreamId::new(format!("collection-{collection}")).map_err(|error| Error::internal(error.to_string()))
+}
+
+/// What callers get whose work was dropped because the collection was shut.
+pub(crate) fn interrupted(opened: &Opened) -> Error {
+    match opened.check() {
+        Err(refusal) => refusal,
+        Ok(()) if opened.shared.stop.is_cancelled() => {
+            Error::new(ErrorKind::ShuttingDown, "the server is shutting down; try again later")
+        }
+        Ok(()) => Error::new(
+            ErrorKind::Storage,
+            "the write was interrupted and may or may not have been kept; look before trying again",
+        ),
+    }
+}
