@@ -361,13 +361,18 @@ def test_nothing_of_a_key_is_readable_on_disk(server):
     customer = server.client("customer")
     key = new_key(server, Description="description canary")
     customer.tag_resource(KeyId=key, Tags=[{"TagKey": "tag", "TagValue": "tag canary"}])
+    customer.create_alias(AliasName="alias/alias-canary", TargetKeyId=key)
     secret = server.session("customer").get_credentials().get_frozen_credentials().secret_key
     server.stop()
-    records = (server.kms_directory / "records.redb").read_bytes()
-    for canary in [b"description canary", b"tag canary", b"key-default-1", secret.encode()]:
-        assert canary not in records
-    for path in server.kms_directory.iterdir():
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    paths = [path for path in (server.kms_directory / "records").rglob("*") if path.is_file()]
+    assert any(path.name == "meta.redb" for path in paths) and len(paths) > 2
+    canaries = [b"description canary", b"tag canary", b"alias-canary", b"key-default-1", secret.encode()]
+    for path in paths:
+        content = path.read_bytes()
+        assert not [canary for canary in canaries if canary in content], path
+    for name in ["root-secret", "cloudtrail.jsonl"]:
+        assert stat.S_IMODE((server.kms_directory / name).stat().st_mode) == 0o600
+    assert stat.S_IMODE(server.kms_directory.stat().st_mode) == 0o700
     server.start()
 
 
@@ -377,8 +382,11 @@ def test_the_aws_command_line(server):
     key = json.loads(made.stdout)["KeyMetadata"]["Arn"]
     assert server.aws("customer", "kms", "create-alias", "--alias-name", "alias/cli", "--target-key-id", key).returncode == 0
     data_key = server.aws("saker", "kms", "generate-data-key", "--key-id", key, "--key-spec", "AES_256")
-    blob = json.loads(data_key.stdout)["CiphertextBlob"]
+    sealed = server.directory / "sealed"
+    sealed.write_bytes(base64.b64decode(json.loads(data_key.stdout)["CiphertextBlob"]))
+    blob = f"fileb://{sealed}"
     opened = server.aws("saker", "kms", "decrypt", "--ciphertext-blob", blob)
+    assert opened.returncode == 0, opened.stderr
     assert json.loads(opened.stdout)["Plaintext"] == json.loads(data_key.stdout)["Plaintext"]
     assert server.aws("customer", "kms", "disable-key", "--key-id", key).returncode == 0
     dark = server.aws("saker", "kms", "decrypt", "--ciphertext-blob", blob)

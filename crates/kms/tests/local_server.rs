@@ -433,13 +433,13 @@ async fn one_directory_has_one_server_one_realm_and_its_root_secret() {
 
 #[tokio::test]
 async fn altered_records_are_refused() {
-    use redb::ReadableDatabase;
+    use redb::{ReadableDatabase, ReadableTable};
     let mut server = Server::start().await;
     let root = server.new_key().await;
     let id = root.as_str().rsplit('/').next().unwrap().to_owned();
     server.stop().await;
-    let path = server.dir.path().join("kms/records.redb");
-    let table = redb::TableDefinition::<&str, &[u8]>::new("records-v1");
+    let path = server.dir.path().join("kms/records/meta.redb");
+    let table = redb::TableDefinition::<&str, &[u8]>::new("values");
     let name = format!("key/{id}");
     let read = || {
         let database = redb::Database::open(&path).unwrap();
@@ -459,7 +459,7 @@ async fn altered_records_are_refused() {
     let good = read();
     let text = String::from_utf8_lossy(&good).into_owned();
     assert!(
-        !text.contains("policy") && !text.contains("sealed"),
+        !text.contains("policy") && !text.contains("materials"),
         "nothing of the record is readable"
     );
     for index in [0, 12, good.len() / 2, good.len() - 1] {
@@ -472,9 +472,65 @@ async fn altered_records_are_refused() {
             "{refused}"
         );
     }
+    // Another record's value is authentic, but not under this name.
+    let other = {
+        let database = redb::Database::open(&path).unwrap();
+        let table = database.begin_read().unwrap().open_table(table).unwrap();
+        let first = table
+            .iter()
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .find(|(key, _)| key.value() != name)
+            .unwrap();
+        first.1.value().to_vec()
+    };
+    write(&other);
+    let refused = LocalKeyServer::open(server.config()).await.unwrap_err();
+    assert!(refused.to_string().contains("not authentic"), "{refused}");
     write(&good);
     server.run().await;
     assert!(server.saker().await.generate_data_key(&root, &zone("d1")).await.is_ok());
+}
+
+#[tokio::test]
+async fn altered_missing_or_swapped_key_material_is_refused() {
+    let mut server = Server::start().await;
+    let (root, _other) = (server.new_key().await, server.new_key().await);
+    let wrapped = server
+        .saker()
+        .await
+        .generate_data_key(&root, &zone("d1"))
+        .await
+        .unwrap()
+        .wrapped;
+    server.stop().await;
+    let folder = server.dir.path().join("kms/records/objects/materials");
+    let files: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(files.len(), 2, "one file a key");
+    let good: Vec<_> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
+    for index in 0..good[0].len() {
+        let mut bad = good[0].clone();
+        bad[index] ^= 1;
+        std::fs::write(&files[0], bad).unwrap();
+        assert!(LocalKeyServer::open(server.config()).await.is_err(), "byte {index}");
+    }
+    std::fs::write(&files[0], &good[1]).unwrap();
+    assert!(
+        LocalKeyServer::open(server.config()).await.is_err(),
+        "another key's material"
+    );
+    std::fs::remove_file(&files[0]).unwrap();
+    assert!(LocalKeyServer::open(server.config()).await.is_err(), "no material");
+    std::fs::write(&files[0], &good[0]).unwrap();
+    // Material of no key, as a crash leaves it, is destroyed at start.
+    let orphan = folder.join(uuid::Uuid::new_v4().to_string());
+    std::fs::write(&orphan, &good[1]).unwrap();
+    server.run().await;
+    assert!(!orphan.exists());
+    assert!(server.saker().await.decrypt(&root, &wrapped, &zone("d1")).await.is_ok());
 }
 
 #[tokio::test]
@@ -483,6 +539,7 @@ async fn deletion_destroys_after_the_window_and_not_before() {
     let root = server.new_key().await;
     let (customer, saker) = (server.login("customer"), server.login("saker"));
     let id = json!({ "KeyId": root.as_str() });
+    assert_eq!(server.kms(&customer, "RotateKeyOnDemand", &id).await.status, 200);
     let alias = json!({ "AliasName": "alias/doomed", "TargetKeyId": root.as_str() });
     assert_eq!(server.kms(&customer, "CreateAlias", &alias).await.status, 200);
     let generate = json!({ "KeyId": root.as_str(), "KeySpec": "AES_256" });

@@ -62,13 +62,13 @@ impl Core {
         };
         let records = self.read();
         let Some(token) = token else {
-            let (name, user) = records
+            let user = records
                 .users
-                .iter()
-                .find(|(_, user)| user.access_key_id == authorization.access_key_id)
+                .values()
+                .find(|user| user.access_key_id == authorization.access_key_id)
                 .ok_or(AuthFault::UnknownClient)?;
             authorization.verify(incoming, &user.secret, now_ms)?;
-            return Ok(self.user_caller(name, user));
+            return Ok(self.user_caller(user));
         };
         let session = Session::from_token(self, token)
             .filter(|session| session.access_key_id == authorization.access_key_id)
@@ -81,13 +81,13 @@ impl Core {
         Ok(self.session_caller(&session, role))
     }
 
-    fn user_caller(&self, name: &str, user: &User) -> Caller {
-        let arn = self.names.user_arn(name);
+    fn user_caller(&self, user: &User) -> Caller {
+        let arn = self.names.user_arn(&user.name);
         let mut values = self.caller_values(&arn, "User", &user.id);
-        values.set("aws:username", name);
+        values.set("aws:username", user.name.as_str());
         let identity = json!({
             "type": "IAMUser", "principalId": user.id, "arn": arn, "accountId": self.names.account,
-            "accessKeyId": user.access_key_id, "userName": name,
+            "accessKeyId": user.access_key_id, "userName": user.name,
         });
         let asker = Asker {
             account: self.names.account.clone(),

@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use saker_keyring::{BlobKey, PlainKey};
+use saker_keyring::{BlobKey, FileId};
 use serde_json::{Value, json};
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     names::{KeyName, Names, printable},
     policy::{Asker, Decision, Kind, Policy, Values, key_allows},
     records::{Key, KeyState, Material, Milliseconds, Records},
-    store::{Change, Store},
+    store::{Change, Store, hashed},
     trail::Trail,
 };
 
@@ -31,7 +31,6 @@ pub(super) struct Core {
     pub(super) trail: Trail,
     store: Store,
     records: RwLock<Records>,
-    materials: BlobKey,
     /// Seals session tokens, so that sessions need no record and survive a restart.
     pub(super) sessions: BlobKey,
     next_destruction_ms: AtomicI64,
@@ -57,8 +56,8 @@ pub(super) struct Call<'a> {
     pub(super) used: Vec<(String, &'static str)>,
 }
 
-const MATERIAL_PURPOSE: &str = "saker key server: key material v1";
-const SESSION_PURPOSE: &str = "saker key server: session tokens v1";
+/// What the key for session tokens is derived for.
+pub(super) const SESSION_PURPOSE: &str = "saker key server: session tokens v1";
 
 impl Core {
     pub(super) fn new(
@@ -67,7 +66,7 @@ impl Core {
         trail: Trail,
         store: Store,
         records: Records,
-        root: &PlainKey,
+        sessions: BlobKey,
     ) -> Self {
         let core = Self {
             names,
@@ -75,8 +74,7 @@ impl Core {
             trail,
             store,
             records: RwLock::new(records),
-            materials: BlobKey::new(root, MATERIAL_PURPOSE),
-            sessions: BlobKey::new(root, SESSION_PURPOSE),
+            sessions,
             next_destruction_ms: AtomicI64::new(Milliseconds::MAX),
         };
         core.note_next_destruction(&core.read());
@@ -107,37 +105,28 @@ impl Core {
         Ok(())
     }
 
-    /// Fresh material for a key.
-    pub(super) fn new_material(&self, key_id: &str, version: u32, now_ms: Milliseconds) -> Material {
+    /// Writes a key together with fresh material of version `version`, then shows it.
+    pub(super) fn put_key_with_new_material(
+        &self,
+        records: &mut Records,
+        mut key: Key,
+        version: u32,
+        now_ms: Milliseconds,
+    ) -> Result<(), Fault> {
         let plain = saker_keyring::random_key();
-        let sealed = self
-            .materials
-            .seal(material_name(key_id, version).as_bytes(), plain.expose_bytes());
-        Material {
+        let file = self.store.put_material(&plain).map_err(|error| {
+            tracing::error!(%error, "cannot write key material");
+            Fault::internal()
+        })?;
+        key.materials.push(Material {
             version,
             made_ms: now_ms,
-            sealed: hex::encode(sealed),
-        }
-    }
-
-    /// The material of that version, unsealed. `Ok(None)`: the key has none of that version.
-    pub(super) fn material(&self, key: &Key, version: u32) -> Result<Option<PlainKey>, Fault> {
-        let Some(material) = key.materials.iter().find(|material| material.version == version) else {
-            return Ok(None);
-        };
-        let plain = hex::decode(&material.sealed)
-            .ok()
-            .and_then(|sealed| {
-                self.materials
-                    .open(material_name(&key.id, version).as_bytes(), &sealed)
-                    .ok()
-            })
-            .and_then(|mut plain| PlainKey::take(&mut plain));
-        if plain.is_none() {
-            tracing::error!(key = %key.id, version, "stored key material is not authentic");
-            return Err(Fault::internal());
-        }
-        Ok(plain)
+            file,
+        });
+        // If this fails, the file stays behind without a key and is destroyed at the next start.
+        self.put_key(records, key)?;
+        records.materials.insert(file, plain);
+        Ok(())
     }
 
     /// Destroys the keys whose waiting period is over. Cheap when there is none.
@@ -159,15 +148,23 @@ impl Core {
                 .filter(|(_, alias)| due.contains(&alias.key))
                 .map(|(name, _)| name.clone())
                 .collect();
+            let files: Vec<FileId> = due
+                .iter()
+                .filter_map(|id| records.keys.get(id))
+                .flat_map(|key| key.materials.iter().map(|material| material.file))
+                .collect();
             let keys = due.iter().map(|id| Change::Remove(format!("key/{id}")));
-            let names = aliases.iter().map(|name| Change::Remove(format!("alias/{name}")));
+            let names = aliases.iter().map(|name| Change::Remove(hashed("alias", name)));
             self.commit(keys.chain(names).collect())?;
             records.keys.retain(|id, _| !due.contains(id));
             records.aliases.retain(|name, _| !aliases.contains(name));
-            tracing::info!(keys = due.len(), "destroyed keys whose waiting period was over");
-            if let Err(error) = self.store.compact() {
-                tracing::warn!(%error, "cannot compact the records after destroying keys");
+            for file in files {
+                records.materials.remove(&file);
+                if let Err(error) = self.store.shred_material(file) {
+                    tracing::warn!(%error, "cannot destroy a material file; the next start tries again");
+                }
             }
+            tracing::info!(keys = due.len(), "destroyed keys whose waiting period was over");
         }
         self.note_next_destruction(&records);
         Ok(())
@@ -185,10 +182,6 @@ impl Core {
         self.next_destruction_ms
             .store(next.unwrap_or(Milliseconds::MAX), Ordering::Relaxed);
     }
-}
-
-fn material_name(key_id: &str, version: u32) -> String {
-    format!("{key_id}/{version}")
 }
 
 fn is_due(state: KeyState, now_ms: Milliseconds) -> bool {

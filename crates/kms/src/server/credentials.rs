@@ -30,6 +30,7 @@ pub(super) fn new_user(name: &str) -> User {
         SAKER_POLICY
     };
     User {
+        name: name.to_owned(),
         id: format!("AIDA{}", random_text(17, ID_LETTERS)),
         access_key_id: format!("AKIA{}", random_text(16, ID_LETTERS)),
         secret: random_text(40, SECRET_LETTERS),
@@ -65,12 +66,12 @@ pub(super) fn random_secret() -> String {
 /// Writes the credentials file, whole or not at all.
 ///
 /// An older file of this server's is replaced; any other file is left alone and is an error.
-pub(super) fn write_file(path: &Path, names: &Names, users: &[(&str, &User)]) -> io::Result<()> {
+pub(super) fn write_file(path: &Path, names: &Names, users: &[&User]) -> io::Result<()> {
     let mut text = Zeroizing::new(format!("{MARK}\n"));
-    for (name, user) in users {
+    for user in users {
         text.push_str(&format!(
-            "[{name}]\naws_access_key_id = {}\naws_secret_access_key = {}\nregion = {}\n",
-            user.access_key_id, user.secret, names.region
+            "[{}]\naws_access_key_id = {}\naws_secret_access_key = {}\nregion = {}\n",
+            user.name, user.access_key_id, user.secret, names.region
         ));
     }
     match fs::read_to_string(path) {
@@ -111,14 +112,14 @@ mod tests {
         };
         let path = dir.path().join("deep/credentials");
         let (one, two) = (new_user(CUSTOMER), new_user(SAKER));
-        write_file(&path, &names, &[(CUSTOMER, &one)]).unwrap();
+        write_file(&path, &names, &[&one]).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        write_file(&path, &names, &[(CUSTOMER, &one), (SAKER, &two)]).unwrap();
+        write_file(&path, &names, &[&one, &two]).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(&one.secret) && text.contains(&two.secret) && text.contains("[saker]"));
         let foreign = dir.path().join("foreign");
         key_file::write_new_private(&foreign, b"[default]\n").unwrap();
-        let refused = write_file(&foreign, &names, &[(CUSTOMER, &one)]).unwrap_err();
+        let refused = write_file(&foreign, &names, &[&one]).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&foreign).unwrap(), "[default]\n");
     }

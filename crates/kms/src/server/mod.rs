@@ -25,26 +25,34 @@ mod sigv4;
 mod store;
 mod trail;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use saker_keyring::{BlobKey, PlainKey};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    core::{Clock, Core},
+    core::{Clock, Core, SESSION_PURPOSE},
     names::Names,
-    records::{Realm, Records},
+    records::{Alias, Key, Realm, Records, Role, User},
     store::{Change, Store},
     trail::Trail,
 };
 use crate::key_file::{self, KeyFileError};
 
-pub use store::StoreError;
+pub use store::RecordError;
 
 /// Where the local key server keeps its things and who it says it is.
 #[derive(Clone, Debug)]
 pub struct LocalKeyServerConfig {
-    /// Directory of everything it keeps: `root-secret`, `records.redb` (sealed), `cloudtrail.jsonl`. Made if missing.
+    /// Directory of everything it keeps: `root-secret`, `records` (sealed), `cloudtrail.jsonl`. Made if missing.
     pub dir: PathBuf,
     /// AWS shared-credentials file with the profiles `customer` and `saker`; written at start, mode 0600. A file that
     /// another program wrote is never overwritten.
@@ -84,7 +92,7 @@ pub enum KeyServerError {
     },
     /// The records cannot be read.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Records(#[from] RecordError),
     /// The directory was made for another region or account.
     #[error("the directory belongs to region {region}, account {account}; start with these or use another directory")]
     OtherRealm {
@@ -136,7 +144,10 @@ impl LocalKeyServer {
         config: LocalKeyServerConfig,
         clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     ) -> Result<Self, KeyServerError> {
-        match tokio::task::spawn_blocking(move || open(&config, clock)).await {
+        let root = open_root(&config)?;
+        let sessions = BlobKey::new(&root, SESSION_PURPOSE);
+        let store = Store::open(&config.dir.join(RECORDS), root).await?;
+        match tokio::task::spawn_blocking(move || open(&config, clock, store, sessions)).await {
             Ok(outcome) => outcome.map(|core| Self { core: Arc::new(core) }),
             Err(error) => Err(KeyServerError::Serve(io::Error::other(error))),
         }
@@ -200,37 +211,46 @@ fn system_clock_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn open(config: &LocalKeyServerConfig, clock: Clock) -> Result<Core, KeyServerError> {
+const RECORDS: &str = "records";
+const ROOT_SECRET: &str = "root-secret";
+
+fn open_root(config: &LocalKeyServerConfig) -> Result<PlainKey, KeyServerError> {
     check(config)?;
-    let file = |action, path: PathBuf| move |source| KeyServerError::Io { action, path, source };
     let dir = &config.dir;
-    key_file::make_private_directory(dir).map_err(file("make directory", dir.clone()))?;
-    let (secret_path, records_path) = (dir.join("root-secret"), dir.join("records.redb"));
-    if records_path.exists() && !secret_path.exists() {
-        return Err(KeyServerError::RootSecretMissing { path: secret_path });
+    key_file::make_private_directory(dir).map_err(failed("make directory", dir))?;
+    let path = dir.join(ROOT_SECRET);
+    if dir.join(RECORDS).exists() && !path.exists() {
+        return Err(KeyServerError::RootSecretMissing { path });
     }
-    let root = key_file::open_or_create(&secret_path)?;
-    let store = Store::open(&records_path, &root)?;
+    Ok(key_file::open_or_create(&path)?)
+}
+
+fn open(config: &LocalKeyServerConfig, clock: Clock, store: Store, sessions: BlobKey) -> Result<Core, KeyServerError> {
     let names = Names {
         region: config.region.clone(),
         account: config.account.clone(),
     };
     let records = load_or_make(&store, &names)?;
-    let users = [credentials::CUSTOMER, credentials::SAKER]
-        .into_iter()
-        .filter_map(|name| records.users.get(name).map(|user| (name, user)))
-        .collect::<Vec<_>>();
+    let users: Vec<&User> = [credentials::CUSTOMER, credentials::SAKER]
+        .iter()
+        .filter_map(|name| records.users.get(*name))
+        .collect();
     credentials::write_file(&config.credentials_file, &names, &users)
-        .map_err(file("write credentials file", config.credentials_file.clone()))?;
-    let trail = Trail::open(dir).map_err(file("open", dir.join(trail::FILE_NAME)))?;
+        .map_err(failed("write credentials file", &config.credentials_file))?;
+    let trail = Trail::open(&config.dir).map_err(failed("open", &config.dir.join(trail::FILE_NAME)))?;
     tracing::info!(
-        dir = %dir.display(),
+        dir = %config.dir.display(),
         region = %names.region,
         account = %names.account,
         keys = records.keys.len(),
         "local key server opened"
     );
-    Ok(Core::new(names, clock, trail, store, records, &root))
+    Ok(Core::new(names, clock, trail, store, records, sessions))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyServerError {
+    let path = path.to_owned();
+    move |source| KeyServerError::Io { action, path, source }
 }
 
 fn check(config: &LocalKeyServerConfig) -> Result<(), KeyServerError> {
@@ -265,7 +285,7 @@ fn load_or_make(store: &Store, names: &Names) -> Result<Records, KeyServerError>
             }
             store.commit(changes)?;
         }
-        Some((_, found)) if found != realm => {
+        Some(found) if found != realm => {
             return Err(KeyServerError::OtherRealm {
                 region: found.region,
                 account: found.account,
@@ -273,10 +293,21 @@ fn load_or_make(store: &Store, names: &Names) -> Result<Records, KeyServerError>
         }
         Some(_) => {}
     }
-    Ok(Records {
-        keys: store.all("key/")?.into_iter().collect(),
-        aliases: store.all("alias/")?.into_iter().collect(),
-        roles: store.all("role/")?.into_iter().collect(),
-        users: store.all("user/")?.into_iter().collect(),
-    })
+    let keys: Vec<Key> = store.all("key/")?;
+    let aliases: Vec<Alias> = store.all("alias/")?;
+    let roles: Vec<Role> = store.all("role/")?;
+    let users: Vec<User> = store.all("user/")?;
+    let mut records = Records {
+        keys: keys.into_iter().map(|key| (key.id.clone(), key)).collect(),
+        aliases: aliases.into_iter().map(|alias| (alias.name.clone(), alias)).collect(),
+        roles: roles.into_iter().map(|role| (role.name.clone(), role)).collect(),
+        users: users.into_iter().map(|user| (user.name.clone(), user)).collect(),
+        materials: HashMap::new(),
+    };
+    let files = records.files();
+    for file in &files {
+        records.materials.insert(*file, store.material(*file)?);
+    }
+    store.shred_all_but(&files)?;
+    Ok(records)
 }

@@ -146,6 +146,19 @@ mod tests {
         assert!(Form::parse(many(FIELDS_MAX + 1).as_bytes()).is_none());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn forms_never_panic(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            let _ = Form::parse(&body);
+        }
+
+        #[test]
+        fn encoded_forms_come_back(value in ".{0,40}") {
+            let form = Form::parse(format!("V={}", percent_encoded(&value)).as_bytes()).unwrap();
+            proptest::prop_assert_eq!(form.text("V").unwrap_or_default(), value);
+        }
+    }
+
     #[test]
     fn texts_cannot_break_out_of_xml() {
         assert_eq!(element("A", "<&\">\u{1}"), "<A>&lt;&amp;&quot;&gt;?</A>");

@@ -1,7 +1,8 @@
 //! What the server keeps: keys with their materials, aliases, roles, users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use saker_keyring::{FileId, PlainKey};
 use serde::{Deserialize, Serialize};
 
 /// Unix time in milliseconds.
@@ -40,13 +41,15 @@ pub(super) struct Material {
     /// 1 for the first, growing by one per rotation.
     pub(super) version: u32,
     pub(super) made_ms: Milliseconds,
-    /// 32 key bytes sealed under the root secret, bound to key id and version, in hexadecimal.
-    pub(super) sealed: String,
+    /// The sealed file that holds its 32 bytes.
+    pub(super) file: FileId,
 }
 
-/// A name for a key, with its `alias/` prefix.
+/// A name for a key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Alias {
+    /// With its `alias/` prefix.
+    pub(super) name: String,
     pub(super) key: String,
     pub(super) created_ms: Milliseconds,
     pub(super) updated_ms: Milliseconds,
@@ -55,6 +58,7 @@ pub(super) struct Alias {
 /// A role that users may assume.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Role {
+    pub(super) name: String,
     /// AWS's `AROA...`; a role that is made again under the same name is another one.
     pub(super) id: String,
     pub(super) created_ms: Milliseconds,
@@ -68,6 +72,7 @@ pub(super) struct Role {
 /// A user with one access key.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct User {
+    pub(super) name: String,
     /// AWS's `AIDA...`.
     pub(super) id: String,
     pub(super) access_key_id: String,
@@ -84,12 +89,25 @@ pub(super) struct Realm {
 }
 
 /// Everything, as it stands in memory.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Records {
     pub(super) keys: BTreeMap<String, Key>,
     pub(super) aliases: BTreeMap<String, Alias>,
     pub(super) roles: BTreeMap<String, Role>,
     pub(super) users: BTreeMap<String, User>,
+    /// Unsealed material by its file; of keys in `keys` only.
+    pub(super) materials: HashMap<FileId, PlainKey>,
+}
+
+impl Records {
+    /// The files of all materials of all keys.
+    pub(super) fn files(&self) -> BTreeSet<FileId> {
+        self.keys
+            .values()
+            .flat_map(|key| &key.materials)
+            .map(|material| material.file)
+            .collect()
+    }
 }
 
 impl Drop for User {

@@ -13,7 +13,7 @@ use super::{
     policy::{Decision, Kind, Policy, PolicyFault, identity_allows, trust_allows},
     query::{Form, element, percent_encoded},
     records::{Records, Role},
-    store::Change,
+    store::{Change, hashed},
     trail::rfc3339,
 };
 
@@ -203,6 +203,7 @@ fn create_role(call: &mut Call<'_>, form: &Form) -> Result<String, Fault> {
         return Err(Fault::new("LimitExceeded", message).with_status(409));
     }
     let role = Role {
+        name: name.to_owned(),
         id: random_id("AROA"),
         created_ms: call.now_ms,
         description: description.to_owned(),
@@ -210,15 +211,15 @@ fn create_role(call: &mut Call<'_>, form: &Form) -> Result<String, Fault> {
         policies: BTreeMap::new(),
         session_seconds_max,
     };
-    let shown = shown_role(call, name, &role);
-    put(call, &mut records, name, role)?;
+    let shown = shown_role(call, &role);
+    put(call, &mut records, role)?;
     Ok(shown)
 }
 
 fn read_role(call: &mut Call<'_>, form: &Form) -> Result<String, Fault> {
     let name = authorised(call, form, "iam:GetRole")?;
     let records = call.core.read();
-    Ok(shown_role(call, name, existing(&records, name)?))
+    Ok(shown_role(call, existing(&records, name)?))
 }
 
 fn list_roles(call: &mut Call<'_>, _form: &Form) -> Result<String, Fault> {
@@ -226,9 +227,9 @@ fn list_roles(call: &mut Call<'_>, _form: &Form) -> Result<String, Fault> {
     let records = call.core.read();
     let members: String = records
         .roles
-        .iter()
-        .map(|(name, role)| {
-            shown_role(call, name, role)
+        .values()
+        .map(|role| {
+            shown_role(call, role)
                 .replace("<Role>", "<member>")
                 .replace("</Role>", "</member>")
         })
@@ -243,7 +244,7 @@ fn delete_role(call: &mut Call<'_>, form: &Form) -> Result<String, Fault> {
         let message = "Cannot delete entity, must delete policies first.";
         return Err(Fault::new("DeleteConflict", message).with_status(409));
     }
-    call.core.commit(vec![Change::Remove(format!("role/{name}"))])?;
+    call.core.commit(vec![Change::Remove(hashed("role", name))])?;
     records.roles.remove(name);
     Ok(String::new())
 }
@@ -257,7 +258,7 @@ fn update_trust(call: &mut Call<'_>, form: &Form) -> Result<String, Fault> {
         trust: trust.to_owned(),
         ..existing(&records, name)?.clone()
     };
-    put(call, &mut records, name, role)
+    put(call, &mut records, role)
 }
 
 fn put_policy(call: &mut Call<'_>, form: &Form) -> Result<String, Fault> {
@@ -272,7 +273,7 @@ fn put_policy(call: &mut Call<'_>, form: &Form) -> Result<String, Fault> {
         let message = format!("A role has at most {ROLE_POLICIES_MAX} inline policies here.");
         return Err(Fault::new("LimitExceeded", message).with_status(409));
     }
-    put(call, &mut records, name, role)
+    put(call, &mut records, role)
 }
 
 fn read_policy(call: &mut Call<'_>, form: &Form) -> Result<String, Fault> {
@@ -299,7 +300,7 @@ fn delete_policy(call: &mut Call<'_>, form: &Form) -> Result<String, Fault> {
     role.policies
         .remove(policy_name)
         .ok_or_else(|| no_policy(policy_name))?;
-    put(call, &mut records, name, role)
+    put(call, &mut records, role)
 }
 
 fn list_policies(call: &mut Call<'_>, form: &Form) -> Result<String, Fault> {
@@ -377,18 +378,18 @@ fn no_policy(name: &str) -> Fault {
     Fault::new("NoSuchEntity", message).with_status(404)
 }
 
-fn put(call: &Call<'_>, records: &mut Records, name: &str, role: Role) -> Result<String, Fault> {
-    call.core.commit(vec![Change::put(format!("role/{name}"), &role)])?;
-    records.roles.insert(name.to_owned(), role);
+fn put(call: &Call<'_>, records: &mut Records, role: Role) -> Result<String, Fault> {
+    call.core.commit(vec![Change::put(hashed("role", &role.name), &role)])?;
+    records.roles.insert(role.name.clone(), role);
     Ok(String::new())
 }
 
-fn shown_role(call: &Call<'_>, name: &str, role: &Role) -> String {
+fn shown_role(call: &Call<'_>, role: &Role) -> String {
     let parts = [
         element("Path", "/"),
-        element("RoleName", name),
+        element("RoleName", &role.name),
         element("RoleId", &role.id),
-        element("Arn", &call.core.names.role_arn(name)),
+        element("Arn", &call.core.names.role_arn(&role.name)),
         element("CreateDate", &rfc3339(role.created_ms)),
         element("AssumeRolePolicyDocument", &percent_encoded(&role.trust)),
         element("Description", &role.description),

@@ -259,6 +259,21 @@ mod tests {
         ));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn headers_never_panic(text in ".{0,200}", date in "[0-9TZ]{0,17}") {
+            let (mut headers, now) = vanilla();
+            for value in [text.clone(), format!("AWS4-HMAC-SHA256 Credential=a/{date}/r/s/aws4_request,{text}")] {
+                if let Ok(value) = value.parse() {
+                    headers.insert("authorization", value);
+                    let _ = check(&headers, b"", now);
+                }
+            }
+            headers.insert("x-amz-date", date.parse().unwrap());
+            let _ = check(&headers, b"", now);
+        }
+    }
+
     #[test]
     fn malformed_headers_are_told_apart() {
         let (mut headers, now) = vanilla();

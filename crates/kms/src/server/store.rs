@@ -1,40 +1,48 @@
-//! The server's records at rest: one `redb` table of names and sealed values.
+//! The server's records at rest, through the storage crate: sealed values by name, key material in sealed files.
 //!
-//! What it is for: every change is on disk, whole or not at all, before its caller is answered; every value is sealed
-//! under the root secret and bound to its name, so a record that was altered or moved is noticed when the server
-//! starts. What it deliberately does not do: notice that the whole file was put back to an older state.
+//! What it is for: every change is on disk, whole or not at all, before its caller is answered; every value is bound to
+//! its name, so a record that was altered or moved is noticed when the server starts; and a key's material lies in a
+//! file of its own, so that destroying a key overwrites what its material was wrapped in. What it deliberately does not
+//! do: notice that the whole directory was put back to an older state.
+//!
+//! The server is one encryption zone whose only key is the root secret. All calls are blocking and must come from a
+//! thread that may block (not from an async task's).
 
-use std::{
-    fs::OpenOptions,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    sync::Mutex,
+use std::{collections::BTreeSet, path::Path};
+
+use aws_lc_rs::digest;
+use saker_keyring::{
+    FileId, FileIdentity, FileKind, FrameSize, Lease, OpenError, PlainKey, SealError, Zone, ZoneId, ZoneKeyVersion,
 };
-
-use redb::{Database, ReadableDatabase, TableDefinition, backends::FileBackend};
-use saker_keyring::{BlobKey, PlainKey};
+use saker_storage::{DirectoryError, EmbeddedStores, MetaBatch, MetaError, MetaKey, ObjectPath, PathError};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
+use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
-const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records-v1");
-const PURPOSE: &str = "saker key server: records v1";
+/// The zone that everything here is sealed in; only the root secret tells one server from another.
+const ZONE: ZoneId = ZoneId::from_bytes(*b"saker-key-server");
+/// Folder of the material files in the object store.
+const MATERIALS: &str = "materials";
 
 /// Why records cannot be read or written.
 #[derive(Debug, Error)]
-pub enum StoreError {
-    /// The database failed.
-    #[error("the record store failed: {0}")]
-    Database(Box<redb::Error>),
-    /// The file cannot be opened.
-    #[error("cannot open the record store: {0}")]
-    Open(#[from] std::io::Error),
-    /// Another process has it open.
-    #[error("{} is in use by another key server", path.display())]
-    InUse {
-        /// The record store.
-        path: PathBuf,
-    },
+pub enum RecordError {
+    /// The directory cannot be used, or another process uses it.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The metadata store failed.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// The object store failed.
+    #[error(transparent)]
+    Object(#[from] saker_storage::StoreError),
+    /// A name cannot be stored.
+    #[error(transparent)]
+    Name(#[from] PathError),
+    /// A record cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// A record was altered, or belongs to another root secret.
     #[error("record {name} is not authentic: it was altered, or the root secret is not the one it was made under")]
     NotAuthentic {
@@ -49,10 +57,11 @@ pub enum StoreError {
     },
 }
 
-/// Open records. One process at a time: the database locks its file.
+/// Open records. One process at a time: the directory is locked.
 pub(super) struct Store {
-    database: Mutex<Database>,
-    key: BlobKey,
+    stores: EmbeddedStores,
+    lease: Lease,
+    runtime: Handle,
 }
 
 /// What to do with one record.
@@ -75,147 +84,156 @@ impl Change {
     }
 }
 
+/// A record's name from a text that a caller chose: one fixed-length part, whatever the text.
+pub(super) fn hashed(folder: &str, text: &str) -> String {
+    format!(
+        "{folder}/{}",
+        hex::encode(digest::digest(&digest::SHA256, text.as_bytes()))
+    )
+}
+
 impl Store {
-    pub(super) fn open(path: &Path, root: &PlainKey) -> Result<Self, StoreError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
-        let in_use = |error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.to_owned() },
-            error => error.into(),
+    /// Opens the records in `directory`, or begins them.
+    pub(super) async fn open(directory: &Path, root: PlainKey) -> Result<Self, RecordError> {
+        let stores = EmbeddedStores::open(directory).await?;
+        let zone = Zone::locked(ZONE);
+        let never = |_| RecordError::NotAuthentic {
+            name: "of the root secret".to_owned(),
         };
-        let database = FileBackend::new(file)
-            .and_then(|file| Database::builder().create_with_backend(file))
-            .map_err(in_use)?;
-        let write = database.begin_write()?;
-        write.open_table(RECORDS)?;
-        write.commit()?;
+        zone.unlock(vec![(ZoneKeyVersion::FIRST, root)]).map_err(never)?;
+        let lease = zone.lease().map_err(|locked| RecordError::Seal(locked.into()))?;
         Ok(Self {
-            database: Mutex::new(database),
-            key: BlobKey::new(root, PURPOSE),
+            stores,
+            lease,
+            runtime: Handle::current(),
         })
     }
 
-    /// Every record whose name starts with `prefix`, with the rest of its name.
-    pub(super) fn all<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<(String, T)>, StoreError> {
-        let database = self.database.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let table = database.begin_read()?.open_table(RECORDS)?;
+    /// Every record whose name starts with `prefix`.
+    pub(super) fn all<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<T>, RecordError> {
         let mut found = Vec::new();
-        for entry in table.range(prefix..)? {
-            let (name, sealed) = entry?;
-            let name = name.value();
-            let Some(rest) = name.strip_prefix(prefix) else { break };
-            let plain = self
-                .key
-                .open(name.as_bytes(), sealed.value())
-                .map_err(|_| StoreError::NotAuthentic { name: name.to_owned() })?;
-            let record =
-                serde_json::from_slice(&plain).map_err(|_| StoreError::UnknownForm { name: name.to_owned() })?;
-            found.push((rest.to_owned(), record));
+        for (key, sealed) in self.runtime.block_on(self.stores.meta.scan(prefix))? {
+            let name = key.as_str();
+            let plain = self.lease.open_value(name, &sealed).map_err(|_| not_authentic(name))?;
+            let unknown = |_| RecordError::UnknownForm { name: name.to_owned() };
+            found.push(serde_json::from_slice(&plain).map_err(unknown)?);
         }
         Ok(found)
     }
 
     /// Makes all changes or none; on disk when this returns.
-    pub(super) fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        let database = self.database.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let write = database.begin_write()?;
-        {
-            let mut table = write.open_table(RECORDS)?;
-            for change in changes {
-                match change {
-                    Change::Put(name, plain) => {
-                        let sealed = self.key.seal(name.as_bytes(), &plain);
-                        table.insert(name.as_str(), sealed.as_slice())?;
-                    }
-                    Change::Remove(name) => {
-                        table.remove(name.as_str())?;
-                    }
+    pub(super) fn commit(&self, changes: Vec<Change>) -> Result<(), RecordError> {
+        let mut batch = MetaBatch::new();
+        for change in changes {
+            match change {
+                Change::Put(name, plain) => {
+                    let sealed = self.lease.seal_value(&name, &plain)?;
+                    batch.put(MetaKey::new(name)?, sealed);
+                }
+                Change::Remove(name) => {
+                    batch.delete(MetaKey::new(name)?);
                 }
             }
         }
-        write.commit()?;
-        Ok(())
+        Ok(self.runtime.block_on(self.stores.meta.commit(batch))?)
     }
 
-    /// Gives unused pages back, so that removed records do not stay in the file longer than needed.
-    pub(super) fn compact(&self) -> Result<(), StoreError> {
-        let mut database = self.database.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        while database.compact()? {}
-        Ok(())
+    /// Stores key material in a file of its own; on disk when this returns.
+    pub(super) fn put_material(&self, material: &PlainKey) -> Result<FileId, RecordError> {
+        let file = FileId::random();
+        let mut sealer = self.lease.file_sealer(file, FileKind::KeyMaterial, FrameSize::Random)?;
+        sealer.write(material.expose_bytes())?;
+        let sealed = sealer.finish()?;
+        self.runtime
+            .block_on(self.stores.objects.put(&material_path(file)?, sealed))?;
+        Ok(file)
     }
-}
 
-macro_rules! from_redb {
-    ($($error:ty),*) => { $(
-        impl From<$error> for StoreError {
-            fn from(error: $error) -> Self {
-                Self::Database(Box::new(error.into()))
+    /// The key material in a file.
+    pub(super) fn material(&self, file: FileId) -> Result<PlainKey, RecordError> {
+        let path = material_path(file)?;
+        let sealed = self.runtime.block_on(self.stores.objects.get(&path))?;
+        let identity = FileIdentity {
+            file,
+            kind: FileKind::KeyMaterial,
+        };
+        let opened: Result<_, OpenError> = self.lease.open_whole_file(identity, &sealed);
+        let mut plain = opened.map_err(|_| not_authentic(path.as_str()))?;
+        PlainKey::take(&mut plain).ok_or_else(|| not_authentic(path.as_str()))
+    }
+
+    /// Overwrites what the material was wrapped in, then removes the file.
+    pub(super) fn shred_material(&self, file: FileId) -> Result<(), RecordError> {
+        Ok(self
+            .runtime
+            .block_on(self.stores.objects.shred(&material_path(file)?))?)
+    }
+
+    /// Destroys material that no key has: left by a crash while a key was made or destroyed.
+    pub(super) fn shred_all_but(&self, known: &BTreeSet<FileId>) -> Result<(), RecordError> {
+        let known: BTreeSet<ObjectPath> = known
+            .iter()
+            .map(|file| material_path(*file))
+            .collect::<Result<_, RecordError>>()?;
+        for object in self.runtime.block_on(self.stores.objects.list(MATERIALS))? {
+            if !known.contains(&object.path) {
+                self.runtime.block_on(self.stores.objects.shred(&object.path))?;
             }
         }
-    )* };
+        Ok(())
+    }
 }
-from_redb!(
-    redb::DatabaseError,
-    redb::TransactionError,
-    redb::TableError,
-    redb::StorageError,
-    redb::CommitError,
-    redb::CompactionError
-);
+
+fn material_path(file: FileId) -> Result<ObjectPath, RecordError> {
+    Ok(ObjectPath::new(format!("{MATERIALS}/{file}"))?)
+}
+
+fn not_authentic(name: &str) -> RecordError {
+    RecordError::NotAuthentic { name: name.to_owned() }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use redb::ReadableTable;
     use saker_keyring::random_key;
 
+    fn copy(key: &PlainKey) -> PlainKey {
+        PlainKey::take(&mut key.expose_bytes().clone()).unwrap()
+    }
+
     #[test]
-    fn records_survive_and_are_bound_to_name_and_root() {
+    fn records_survive_and_are_bound_to_the_root() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("records");
         let root = random_key();
-        {
-            let store = Store::open(&path, &root).unwrap();
+        let open = |root| runtime.block_on(Store::open(&path, root));
+        let file = {
+            let store = open(copy(&root)).unwrap();
             store
                 .commit(vec![Change::put("key/a", &"one"), Change::put("key/b", &"two")])
                 .unwrap();
             store
                 .commit(vec![Change::Remove("key/b".into()), Change::put("other/c", &"three")])
                 .unwrap();
-        }
-        let store = Store::open(&path, &root).unwrap();
-        assert_eq!(
-            store.all::<String>("key/").unwrap(),
-            vec![("a".to_owned(), "one".to_owned())]
-        );
-        store.compact().unwrap();
-        assert_eq!(store.all::<String>("other/").unwrap().len(), 1);
+            store.put_material(&root).unwrap()
+        };
+        let store = open(copy(&root)).unwrap();
+        assert_eq!(store.all::<String>("key/").unwrap(), vec!["one".to_owned()]);
+        assert_eq!(store.material(file).unwrap().expose_bytes(), root.expose_bytes());
+        let orphan = store.put_material(&root).unwrap();
+        store.shred_all_but(&BTreeSet::from([file])).unwrap();
+        assert!(store.material(orphan).is_err() && store.material(file).is_ok());
+        store.shred_material(file).unwrap();
+        assert!(store.material(file).is_err());
         drop(store);
-        let stranger = Store::open(&path, &random_key()).unwrap();
+        let stranger = open(random_key()).unwrap();
         assert!(matches!(
             stranger.all::<String>("key/"),
-            Err(StoreError::NotAuthentic { .. })
-        ));
-        drop(stranger);
-        // Swap two sealed values: each is authentic, but not under the other's name.
-        let database = Database::create(&path).unwrap();
-        let write = database.begin_write().unwrap();
-        {
-            let mut table = write.open_table(RECORDS).unwrap();
-            let value = table.get("other/c").unwrap().unwrap().value().to_vec();
-            table.insert("key/a", value.as_slice()).unwrap();
-        }
-        write.commit().unwrap();
-        drop(database);
-        let store = Store::open(&path, &root).unwrap();
-        assert!(matches!(
-            store.all::<String>("key/"),
-            Err(StoreError::NotAuthentic { .. })
+            Err(RecordError::NotAuthentic { .. })
         ));
     }
 }

@@ -10,7 +10,7 @@ use crate::server::{
     names::valid_alias,
     policy::identity_allows,
     records::{Alias, Records},
-    store::Change,
+    store::{Change, hashed},
 };
 
 /// Most aliases of one key (AWS).
@@ -44,8 +44,8 @@ pub(super) fn create(call: &mut Call<'_>, request: Map<String, Value>) -> Result
     put(
         call,
         &mut records,
-        name,
         Alias {
+            name: name.to_owned(),
             key: id,
             created_ms: call.now_ms,
             updated_ms: call.now_ms,
@@ -69,8 +69,8 @@ pub(super) fn update(call: &mut Call<'_>, request: Map<String, Value>) -> Result
     put(
         call,
         &mut records,
-        name,
         Alias {
+            name: name.to_owned(),
             key: id,
             created_ms: old.created_ms,
             updated_ms: call.now_ms,
@@ -84,7 +84,7 @@ pub(super) fn delete(call: &mut Call<'_>, request: Map<String, Value>) -> Result
     let mut records = call.core.write();
     let old = existing(call, &records, name)?;
     authorise_both(call, &records, name, &old.key, "kms:DeleteAlias")?;
-    call.core.commit(vec![Change::Remove(format!("alias/{name}"))])?;
+    call.core.commit(vec![Change::Remove(hashed("alias", name))])?;
     records.aliases.remove(name);
     Ok(json!({}))
 }
@@ -158,9 +158,11 @@ fn authorise_both(call: &Call<'_>, records: &Records, name: &str, key: &str, act
     call.refuse(action, &arn, identity_allows(&call.caller.asker, action, &arn, &values))
 }
 
-fn put(call: &mut Call<'_>, records: &mut Records, name: &str, alias: Alias) -> Result<Value, Fault> {
-    call.core.commit(vec![Change::put(format!("alias/{name}"), &alias)])?;
-    call.used.push((call.core.names.alias_arn(name), "AWS::KMS::Alias"));
-    records.aliases.insert(name.to_owned(), alias);
+fn put(call: &mut Call<'_>, records: &mut Records, alias: Alias) -> Result<Value, Fault> {
+    call.core
+        .commit(vec![Change::put(hashed("alias", &alias.name), &alias)])?;
+    call.used
+        .push((call.core.names.alias_arn(&alias.name), "AWS::KMS::Alias"));
+    records.aliases.insert(alias.name.clone(), alias);
     Ok(json!({}))
 }

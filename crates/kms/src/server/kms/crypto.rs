@@ -73,7 +73,7 @@ fn data_key(call: &mut Call<'_>, request: Map<String, Value>, action: &str, show
         plain.extend_from_slice(saker_keyring::random_key().expose_bytes());
     }
     plain.truncate(bytes);
-    let sealed = seal(call, key, &request.encryption_context, &plain)?;
+    let sealed = seal(&records, key, &request.encryption_context, &plain)?;
     let mut answer = json!({ "CiphertextBlob": base64(&sealed), "KeyId": call.core.names.key_arn(&key.id) });
     if show {
         answer["Plaintext"] = Value::String(base64(&plain));
@@ -96,7 +96,7 @@ pub(super) fn encrypt(call: &mut Call<'_>, request: Map<String, Value>) -> Resul
     let records = call.core.read();
     let key = usable(call, &records, named, "kms:Encrypt", &request.encryption_context)?;
     refuse_dry_run(request.dry_run)?;
-    let sealed = seal(call, key, &request.encryption_context, plain)?;
+    let sealed = seal(&records, key, &request.encryption_context, plain)?;
     Ok(json!({
         "CiphertextBlob": base64(&sealed), "KeyId": call.core.names.key_arn(&key.id), "EncryptionAlgorithm": ALGORITHM,
     }))
@@ -142,7 +142,7 @@ pub(super) fn re_encrypt(call: &mut Call<'_>, request: Map<String, Value>) -> Re
         &request.destination_encryption_context,
     )?;
     let (from, plain) = open(call, &records, "kms:ReEncryptFrom", &source, request.dry_run)?;
-    let sealed = seal(call, to, &request.destination_encryption_context, &plain)?;
+    let sealed = seal(&records, to, &request.destination_encryption_context, &plain)?;
     Ok(json!({
         "CiphertextBlob": base64(&sealed),
         "SourceKeyId": call.core.names.key_arn(&from.id),
@@ -175,19 +175,15 @@ fn usable<'r>(
     Ok(key)
 }
 
-fn seal(call: &Call<'_>, key: &Key, context: &Pairs, plain: &[u8]) -> Result<Vec<u8>, Fault> {
-    let newest = key
-        .materials
-        .last()
-        .map(|material| material.version)
-        .ok_or_else(Fault::internal)?;
-    let material = call.core.material(key, newest)?.ok_or_else(Fault::internal)?;
+fn seal(records: &Records, key: &Key, context: &Pairs, plain: &[u8]) -> Result<Vec<u8>, Fault> {
+    let newest = key.materials.last().ok_or_else(Fault::internal)?;
+    let material = records.materials.get(&newest.file).ok_or_else(Fault::internal)?;
     let id = Uuid::parse_str(&key.id).map_err(|_| Fault::internal())?;
     Ok(ciphertext::seal(
-        &material,
+        material,
         Header {
             key: id,
-            material_version: newest,
+            material_version: newest.version,
         },
         context,
         plain,
@@ -238,11 +234,13 @@ fn open<'r>(
         ));
     }
     refuse_dry_run(dry_run)?;
-    let material = call
-        .core
-        .material(key, header.material_version)?
-        .ok_or_else(Fault::invalid_ciphertext)?;
-    let plain = ciphertext::open(&material, header, source.context, sealed).ok_or_else(Fault::invalid_ciphertext)?;
+    let version = key
+        .materials
+        .iter()
+        .find(|material| material.version == header.material_version);
+    let version = version.ok_or_else(Fault::invalid_ciphertext)?;
+    let material = records.materials.get(&version.file).ok_or_else(Fault::internal)?;
+    let plain = ciphertext::open(material, header, source.context, sealed).ok_or_else(Fault::invalid_ciphertext)?;
     Ok((key, plain))
 }
 

@@ -40,14 +40,14 @@ pub(super) fn rotate(call: &mut Call<'_>, request: Map<String, Value>) -> Result
             "A key can be rotated on demand at most {ROTATIONS_MAX} times."
         )));
     }
-    let mut key = key.clone();
+    let key = key.clone();
     let next = key
         .materials
         .last()
         .map_or(1, |material| material.version.saturating_add(1));
-    key.materials.push(call.core.new_material(&key.id, next, call.now_ms));
     let arn = call.core.names.key_arn(&key.id);
-    call.core.put_key(&mut records, key)?;
+    call.core
+        .put_key_with_new_material(&mut records, key, next, call.now_ms)?;
     Ok(json!({ "KeyId": arn }))
 }
 

@@ -280,3 +280,65 @@ fn trust_asks_for_the_external_id() {
         Decision::Allowed
     );
 }
+
+mod hostile {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// JSON that looks like a policy in places.
+    fn json_like() -> impl Strategy<Value = Value> {
+        let word = prop::sample::select(vec![
+            "Version",
+            "Statement",
+            "Effect",
+            "Allow",
+            "Deny",
+            "Principal",
+            "AWS",
+            "*",
+            "Action",
+            "NotAction",
+            "kms:*",
+            "Resource",
+            "arn:aws:iam::000000000000:root",
+            "Condition",
+            "StringLike",
+            "Null",
+            "kms:ViaService",
+            "true",
+            "ForAllValues:StringEquals",
+            "kms:EncryptionContextKeys",
+            "2012-10-17",
+            "",
+        ]);
+        let leaf = prop_oneof![
+            word.clone().prop_map(Value::from),
+            any::<bool>().prop_map(Value::from),
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(6, 64, 8, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(word.clone().prop_map(str::to_owned), inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// What is understood can be evaluated; nothing panics.
+        #[test]
+        fn documents_never_panic(document in json_like(), raw in ".{0,64}") {
+            for kind in [Kind::Key, Kind::Trust, Kind::Identity] {
+                let _ = Policy::parse(&raw, kind);
+                let statement = serde_json::json!({ "Statement": document });
+                for text in [document.to_string(), statement.to_string()] {
+                    if let Ok(policy) = Policy::parse(&text, kind) {
+                        let _ = key_allows(&policy, &asker(&[]), "kms:Decrypt", KEY, &Values::default());
+                    }
+                }
+            }
+        }
+    }
+}
