@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 const HEADER: &str = "saker-root-key-v1:";
 /// Header, digits, line end, and room for an editor's stray white space.
-const FILE_BYTES_MAX: u64 = 256;
+const FILE_BYTES_MAX: usize = 256;
 
 /// Why a key file cannot be used.
 #[derive(Debug, Error)]
@@ -77,15 +77,15 @@ fn read(path: &Path) -> Result<PlainKey, KeyFileError> {
         });
     }
     // Read at most the limit, into a buffer that never reallocates: no copy of the key is left behind.
-    let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX as usize + 1));
-    file.take(FILE_BYTES_MAX + 1)
+    let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 1));
+    file.take(FILE_BYTES_MAX as u64 + 1)
         .read_to_end(&mut text)
         .map_err(failed("read", path))?;
     parse(&text).ok_or_else(|| KeyFileError::Malformed { path: path.to_owned() })
 }
 
 fn parse(text: &[u8]) -> Option<PlainKey> {
-    if text.len() as u64 > FILE_BYTES_MAX {
+    if text.len() > FILE_BYTES_MAX {
         return None;
     }
     let digits = text.trim_ascii().strip_prefix(HEADER.as_bytes())?;

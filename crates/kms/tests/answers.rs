@@ -1,5 +1,8 @@
 //! What the AWS client makes of answers that a sound KMS does not give, and of errors as they come over the wire.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "tests write and alter files of their own")]
+
 mod support;
 
 use std::sync::{
@@ -43,7 +46,6 @@ impl Script {
         tokio::spawn(async move { axum::serve(listener, router).await });
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("credentials");
-        #[allow(clippy::disallowed_methods, reason = "a test's own file")]
         std::fs::write(&file, "[t]\naws_access_key_id = AKIA\naws_secret_access_key = s\n").unwrap();
         let config = AwsKmsConfig {
             endpoint_url: Some(url),

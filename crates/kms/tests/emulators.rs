@@ -4,6 +4,9 @@
 //! ignored tests. moto enforces the encryption context and rotates, but decrypts under a disabled key; ministack
 //! refuses disabled and dying keys, but opens altered ciphertexts. Each is asked only for what it does right.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "tests write and alter files of their own")]
+
 mod support;
 
 use aws_sdk_kms::{
@@ -26,7 +29,6 @@ impl Emulator {
         let url = std::env::var(variable).unwrap_or_else(|_| panic!("set {variable} to the emulator's URL"));
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("credentials");
-        #[allow(clippy::disallowed_methods, reason = "a test's own file")]
         std::fs::write(&file, "[t]\naws_access_key_id = test\naws_secret_access_key = test\n").unwrap();
         let config = AwsKmsConfig {
             endpoint_url: Some(url.clone()),

@@ -1,5 +1,8 @@
 //! Saker's AWS client against the local key server, over real HTTP.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "tests write and alter files of their own")]
+
 mod support;
 
 use std::sync::atomic::Ordering;

@@ -53,7 +53,7 @@ where
             // Everything else that stops a request before it leaves: above all, credentials.
             _ => of_credentials(error),
         },
-        _ => of_credentials(error),
+        SdkError::ConstructionFailure(_) | _ => of_credentials(error),
     }
 }
 

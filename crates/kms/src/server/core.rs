@@ -235,10 +235,10 @@ impl Call<'_> {
                 values.set(&format!("aws:ResourceTag/{name}"), value.clone());
             }
         }
-        if let Some(named) = request.named.filter(|named| named.contains("alias/")) {
-            if let Ok(KeyName::Alias(alias)) = self.core.names.parse_key(named) {
-                values.set("kms:RequestAlias", alias);
-            }
+        if let Some(named) = request.named.filter(|named| named.contains("alias/"))
+            && let Ok(KeyName::Alias(alias)) = self.core.names.parse_key(named)
+        {
+            values.set("kms:RequestAlias", alias);
         }
         if let Some(context) = request.context {
             values.set("kms:EncryptionAlgorithm", "SYMMETRIC_DEFAULT");

@@ -149,10 +149,10 @@ pub(super) fn kms_parameters(request: &Map<String, Value>) -> Option<Value> {
 
 /// A KMS answer as CloudTrail shows it: only of calls that change something, which return no key bytes.
 pub(super) fn kms_response(answer: &Value) -> Option<Value> {
-    match answer {
-        Value::Object(fields) if !fields.is_empty() => Some(lowered(answer)),
-        _ => None,
-    }
+    answer
+        .as_object()
+        .filter(|fields| !fields.is_empty())
+        .map(|_| lowered(answer))
 }
 
 fn lowered(value: &Value) -> Value {

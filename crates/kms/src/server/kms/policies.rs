@@ -78,12 +78,12 @@ pub(super) fn check(call: &Call<'_>, records: &Records, key: &Key, text: &str, b
             ..Asked::default()
         },
     );
-    match key_allows(&policy, &call.caller.asker, "kms:PutKeyPolicy", &arn, &values) {
-        Decision::Allowed => Ok(()),
-        _ => Err(malformed(PolicyFault(
-            "The new key policy will not allow you to update the key policy in the future.".to_owned(),
-        ))),
+    if key_allows(&policy, &call.caller.asker, "kms:PutKeyPolicy", &arn, &values) == Decision::Allowed {
+        return Ok(());
     }
+    Err(malformed(PolicyFault(
+        "The new key policy will not allow you to update the key policy in the future.".to_owned(),
+    )))
 }
 
 fn malformed(fault: PolicyFault) -> Fault {

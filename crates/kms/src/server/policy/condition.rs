@@ -134,7 +134,9 @@ impl Condition {
         }
         let wanted: Vec<String> = match value {
             Value::Bool(truth) => vec![truth.to_string()],
-            value => texts(value, "Condition")?.into_iter().map(str::to_owned).collect(),
+            Value::Null | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+                texts(value, "Condition")?.into_iter().map(str::to_owned).collect()
+            }
         };
         let truths = matches!(operator, Operator::Bool | Operator::Null);
         if wanted.is_empty() || (truths && !wanted.iter().all(|text| matches!(text.as_str(), "true" | "false"))) {

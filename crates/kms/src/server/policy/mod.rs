@@ -288,7 +288,7 @@ fn texts<'a>(value: &'a Value, element: &str) -> Result<Vec<&'a str>, PolicyFaul
     let all: Option<Vec<&str>> = match value {
         Value::String(text) => Some(vec![text]),
         Value::Array(values) => values.iter().map(Value::as_str).collect(),
-        _ => None,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
     };
     let Some(all) = all else {
         return fault(format!("{element} must be a text or a list of texts"));
