@@ -26,6 +26,8 @@ mod plan;
 #[cfg(test)]
 mod sample;
 mod source;
+#[cfg(test)]
+mod tests;
 mod top_k;
 
 pub use ast::Expr;

@@ -1,6 +1,8 @@
 //! A filter bound to a schema: field ids, checked types, folded constants.
 #![expect(clippy::wildcard_enum_match_arm, reason = "only two forms are a list of keys")]
 
+use std::fmt;
+
 use saker_model::{DataType, FieldId, PrimaryKey};
 
 use crate::Literal;
@@ -44,7 +46,7 @@ pub(crate) enum Predicate {
     /// Whether a list holds all, or any, of these.
     Contains {
         list: ListOperand,
-        items: MixedSet,
+        items: Box<MixedSet>,
         all: bool,
     },
     /// A boolean value taken as a condition.
@@ -95,8 +97,8 @@ pub(crate) enum Number {
     Json,
 }
 
-/// The values of an `in` list.
-#[derive(Clone, Debug)]
+/// The values of an `in` list. `Debug` is redacted.
+#[derive(Clone)]
 pub(crate) enum Set {
     /// Sorted, no value twice.
     Ints(Vec<i64>),
@@ -104,7 +106,7 @@ pub(crate) enum Set {
     Texts(Vec<String>),
     /// Of 32-bit floats, as [`f32::to_bits`], zero without sign; sorted, no value twice.
     Floats(Vec<u32>),
-    Mixed(MixedSet),
+    Mixed(Box<MixedSet>),
 }
 
 impl Bound {
@@ -204,6 +206,18 @@ impl ListOperand {
             Self::Array(field) => *field,
             Self::Json(path) => path.field,
         }
+    }
+}
+
+impl fmt::Debug for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let values = match self {
+            Self::Ints(values) => values.len(),
+            Self::Texts(values) => values.len(),
+            Self::Floats(values) => values.len(),
+            Self::Mixed(values) => values.len(),
+        };
+        write!(f, "Set({values} values, [redacted])")
     }
 }
 

@@ -33,14 +33,9 @@ fn check(columns: Vec<Column>, schema: &CollectionSchema) -> Result<(), RowError
 /// The message when the field with this id holds this instead.
 fn refused(id: i64, data: ColumnData) -> String {
     let mut columns = columns();
-    for column in &mut columns {
-        if column.field == FieldId(id) {
-            column.data = data.clone();
-        }
-    }
-    check(columns, &schema())
-        .expect_err("the values do not fit")
-        .to_string()
+    let column = columns.iter_mut().find(|column| column.field == FieldId(id)).expect("a field of the sample");
+    column.data = data;
+    check(columns, &schema()).expect_err("the values do not fit").to_string()
 }
 
 fn with(schema: &mut CollectionSchema, name: &str, change: impl FnOnce(&mut FieldSchema)) {

@@ -150,62 +150,75 @@ impl Binder<'_> {
         }
     }
 
+    /// Only sends on, so that its frame, of which deep filters put many on the stack, stays small.
     fn term(&self, expr: &Expr) -> Result<Term, FilterError> {
         let at = expr.position;
-        Ok(match &expr.kind {
-            ExprKind::Everything => Term::Condition(Predicate::Always(true)),
-            ExprKind::Literal(literal) => Term::Constant(literal.clone()),
-            ExprKind::Template(name) => Term::Constant(self.template(at, name)?),
-            ExprKind::List(items) => {
-                let items: Result<Vec<_>, _> = items.iter().map(|item| self.constant(item, "a list's item")).collect();
-                Term::Constant(list_literal(items?))
-            }
-            ExprKind::Path { name, steps } => self.path(at, name, steps)?,
-            ExprKind::Negate(inner) => self.negate(inner)?,
-            ExprKind::Arithmetic { operator, left, right } => self.arithmetic(at, *operator, left, right)?,
-            ExprKind::Not(inner) => Term::Condition(not(self.condition(inner)?)),
-            ExprKind::And(items) => Term::Condition(self.all(items)?),
-            ExprKind::Or(items) => Term::Condition(self.any(items)?),
-            ExprKind::Compare { operator, left, right } => {
-                Term::Condition(compare(at, *operator, self.value(left)?, self.value(right)?)?)
-            }
+        match &expr.kind {
+            ExprKind::Everything => Ok(Term::Condition(Predicate::Always(true))),
+            ExprKind::Literal(literal) => Ok(Term::Constant(literal.clone())),
+            ExprKind::Template(name) => self.template(at, name),
+            ExprKind::List(items) => self.list(items),
+            ExprKind::Path { name, steps } => self.path(at, name, steps),
+            ExprKind::Negate(inner) => self.negate(inner),
+            ExprKind::Arithmetic { operator, left, right } => self.arithmetic(at, *operator, left, right),
+            ExprKind::Not(inner) => self.not(inner),
+            ExprKind::And(items) => self.all(items),
+            ExprKind::Or(items) => self.any(items),
+            ExprKind::Compare { operator, left, right } => self.compare(at, *operator, left, right),
             ExprKind::Between {
                 left,
                 left_operator,
                 value,
                 right_operator,
                 right,
-            } => {
-                let low = compare(at, *left_operator, self.value(left)?, self.value(value)?)?;
-                let high = compare(at, *right_operator, self.value(value)?, self.value(right)?)?;
-                Term::Condition(and(vec![low, high]))
-            }
-            ExprKind::In { value, list, negated } => {
-                let found = self.contained(value, list)?;
-                Term::Condition(if *negated { not(found) } else { found })
-            }
-            ExprKind::Like { value, pattern } => Term::Condition(self.matches(value, pattern, Pattern::like)?),
+            } => self.between(at, (left, *left_operator), value, (*right_operator, right)),
+            ExprKind::In { value, list, negated } => negated_if(*negated, self.contained(value, list)),
+            ExprKind::Like { value, pattern } => negated_if(false, self.matches(value, pattern, Pattern::like)),
             ExprKind::Regex {
                 value,
                 pattern,
                 negated,
-            } => {
-                let found = self.matches(value, pattern, Pattern::regex)?;
-                Term::Condition(if *negated { not(found) } else { found })
-            }
-            ExprKind::IsNull { value, negated } => {
-                let null = self.is_null(value)?;
-                Term::Condition(if *negated { not(null) } else { null })
-            }
-            ExprKind::Exists(value) => match self.value(value)? {
-                Term::Value(Operand::Json(path), _) => Term::Condition(Predicate::Exists(path)),
-                _ => return mismatch(at, "exists operations are only supported on a JSON field's path"),
-            },
-            ExprKind::Call { function, arguments } => self.call(at, *function, arguments)?,
-        })
+            } => negated_if(*negated, self.matches(value, pattern, Pattern::regex)),
+            ExprKind::IsNull { value, negated } => negated_if(*negated, self.is_null(value)),
+            ExprKind::Exists(value) => self.exists(at, value),
+            ExprKind::Call { function, arguments } => self.call(at, *function, arguments),
+        }
     }
 
-    fn template(&self, position: usize, name: &str) -> Result<Literal, FilterError> {
+    fn list(&self, items: &[Expr]) -> Result<Term, FilterError> {
+        let items: Result<Vec<_>, _> = items.iter().map(|item| self.constant(item, "a list's item")).collect();
+        Ok(Term::Constant(list_literal(items?)))
+    }
+
+    fn not(&self, inner: &Expr) -> Result<Term, FilterError> {
+        negated_if(true, self.condition(inner))
+    }
+
+    fn compare(&self, position: usize, operator: Comparison, left: &Expr, right: &Expr) -> Result<Term, FilterError> {
+        let (left, right) = (self.value(left)?, self.value(right)?);
+        compare(position, operator, left, right).map(Term::Condition)
+    }
+
+    fn between(
+        &self,
+        position: usize,
+        low: (&Expr, Comparison),
+        value: &Expr,
+        high: (Comparison, &Expr),
+    ) -> Result<Term, FilterError> {
+        let above = compare(position, low.1, self.value(low.0)?, self.value(value)?)?;
+        let below = compare(position, high.0, self.value(value)?, self.value(high.1)?)?;
+        Ok(Term::Condition(and(vec![above, below])))
+    }
+
+    fn exists(&self, position: usize, value: &Expr) -> Result<Term, FilterError> {
+        match self.value(value)? {
+            Term::Value(Operand::Json(path), _) => Ok(Term::Condition(Predicate::Exists(path))),
+            _ => mismatch(position, "exists operations are only supported on a JSON field's path"),
+        }
+    }
+
+    fn template(&self, position: usize, name: &str) -> Result<Term, FilterError> {
         let Some(value) = self.templates.get(name) else {
             return Err(FilterError::TemplateNotFound {
                 name: cut_name(name).to_owned(),
@@ -221,10 +234,10 @@ impl Binder<'_> {
             return mismatch(position, "a template's value is not a number or infinity");
         }
         // Lists of any origin are compact where they can be.
-        Ok(match value.clone() {
+        Ok(Term::Constant(match value.clone() {
             Literal::List(items) => list_literal(items),
             other => other,
-        })
+        }))
     }
 
     fn path(&self, position: usize, name: &str, steps: &[Step]) -> Result<Term, FilterError> {
@@ -288,18 +301,16 @@ impl Binder<'_> {
         }
     }
 
-    fn all(&self, items: &[Expr]) -> Result<Predicate, FilterError> {
-        Ok(and(items
-            .iter()
-            .map(|item| self.condition(item))
-            .collect::<Result<_, _>>()?))
+    fn all(&self, items: &[Expr]) -> Result<Term, FilterError> {
+        Ok(Term::Condition(and(self.conditions(items)?)))
     }
 
-    fn any(&self, items: &[Expr]) -> Result<Predicate, FilterError> {
-        Ok(or(items
-            .iter()
-            .map(|item| self.condition(item))
-            .collect::<Result<_, _>>()?))
+    fn any(&self, items: &[Expr]) -> Result<Term, FilterError> {
+        Ok(Term::Condition(or(self.conditions(items)?)))
+    }
+
+    fn conditions(&self, items: &[Expr]) -> Result<Vec<Predicate>, FilterError> {
+        items.iter().map(|item| self.condition(item)).collect()
     }
 
     fn contained(&self, value: &Expr, list: &Expr) -> Result<Predicate, FilterError> {
@@ -400,7 +411,9 @@ impl Binder<'_> {
                 return mismatch(second.position, reason);
             }
         }
-        let items = MixedSet::new(items.into_iter().map(|item| rounded(kind, item)).collect());
+        let items = Box::new(MixedSet::new(
+            items.into_iter().map(|item| rounded(kind, item)).collect(),
+        ));
         Ok(Term::Condition(Predicate::Contains {
             list,
             items,
@@ -587,6 +600,11 @@ fn finite(literal: &Literal) -> bool {
         Literal::List(items) => items.iter().all(finite),
         Literal::Bool(_) | Literal::Int(_) | Literal::Text(_) | Literal::Ints(_) => true,
     }
+}
+
+/// A condition as a term, turned round if asked.
+fn negated_if(negated: bool, condition: Result<Predicate, FilterError>) -> Result<Term, FilterError> {
+    condition.map(|condition| Term::Condition(if negated { not(condition) } else { condition }))
 }
 
 fn not(predicate: Predicate) -> Predicate {

@@ -23,7 +23,7 @@ pub(super) fn build(position: usize, kind: Kind, list: Literal) -> Result<Set, F
         Kind::Int => Set::ints(items.iter().filter_map(as_int).collect()),
         Kind::Text => Set::texts(items.into_iter().filter_map(as_text).collect()),
         Kind::Float => Set::floats(items.iter().filter_map(as_single)),
-        Kind::Bool | Kind::Double | Kind::Json | Kind::Array(_) => Set::Mixed(MixedSet::new(items)),
+        Kind::Bool | Kind::Double | Kind::Json | Kind::Array(_) => Set::Mixed(Box::new(MixedSet::new(items))),
     })
 }
 
