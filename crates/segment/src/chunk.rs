@@ -12,16 +12,16 @@ use saker_model::{
 use crate::{SegmentError, WipedColumn};
 
 /// Immutable rows; shared as `Arc<Chunk>`.
-#[derive(Debug)]
 pub struct Chunk {
     rows: usize,
+    /// See [`Self::bytes`]; counted once, since it walks over all texts.
+    bytes: usize,
     scalars: Vec<WipedColumn>,
     vectors: Vec<VectorColumn>,
     timestamps: Vec<u64>,
     primary: FieldId,
 }
 
-#[derive(Debug)]
 struct VectorColumn {
     field: FieldId,
     vectors: Vectors,
@@ -92,13 +92,16 @@ impl Chunk {
                 scalars.push(column);
             }
         }
-        Ok(Self {
+        let bytes = 0;
+        let chunk = Self {
             rows,
+            bytes,
             scalars,
             vectors,
             timestamps,
             primary,
-        })
+        };
+        Ok(chunk.counted())
     }
 
     /// Puts the rows of several chunks of one schema one after another, into buffers of exactly their size.
@@ -135,8 +138,9 @@ impl Chunk {
                 validity,
             })
         });
-        Ok(Self {
+        let concatenated = Self {
             rows,
+            bytes: 0,
             scalars: scalars.collect::<Result<_, SegmentError>>()?,
             vectors: vectors.collect::<Result<_, SegmentError>>()?,
             timestamps: chunks
@@ -144,7 +148,8 @@ impl Chunk {
                 .flat_map(|chunk| chunk.timestamps.iter().copied())
                 .collect(),
             primary: first.primary,
-        })
+        };
+        Ok(concatenated.counted())
     }
 
     /// Number of rows.
@@ -188,13 +193,18 @@ impl Chunk {
     /// Bytes that its values take in memory, roughly.
     #[must_use]
     pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn counted(mut self) -> Self {
         let scalars: usize = self.scalars.iter().map(|column| memory_bytes(&column.data)).sum();
         let vectors: usize = self
             .vectors
             .iter()
             .map(|column| size_of_val(column.vectors.as_slice()))
             .sum();
-        scalars + vectors + size_of_val(self.timestamps.as_slice())
+        self.bytes = scalars + vectors + size_of_val(self.timestamps.as_slice());
+        self
     }
 
     /// The values of a field in these rows; [`FieldId::TIMESTAMP`] as `Int64`. The caller has checked the numbers.
@@ -222,6 +232,15 @@ impl Chunk {
 
     fn vector_column(&self, field: FieldId) -> Option<&VectorColumn> {
         self.vectors.iter().find(|column| column.field == field)
+    }
+}
+
+impl std::fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chunk")
+            .field("rows", &self.rows)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 

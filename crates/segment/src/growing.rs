@@ -381,10 +381,13 @@ pub(crate) fn concat_columns(parts: &[&Column]) -> Result<Column, SegmentError> 
         ColumnData::FloatVector { dim, .. } => {
             let mut all = Vec::with_capacity(parts.iter().map(|part| part.rows() * dim).sum());
             for part in parts {
-                match &part.data {
-                    ColumnData::FloatVector { dim: other, data } if other == dim => all.extend_from_slice(data),
-                    _ => return Err(saker_model::ColumnError::Type(first.field).into()),
+                let ColumnData::FloatVector { dim: other, data } = &part.data else {
+                    return Err(saker_model::ColumnError::Type(first.field).into());
+                };
+                if other != dim {
+                    return Err(saker_model::ColumnError::Type(first.field).into());
                 }
+                all.extend_from_slice(data);
             }
             ColumnData::FloatVector { dim: *dim, data: all }
         }

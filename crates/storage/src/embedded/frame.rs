@@ -232,3 +232,75 @@ fn find_group(bytes: &[u8], from: usize) -> bool {
         .filter(|(_, window)| window == GROUP_MAGIC)
         .any(|(at, _)| group_at(bytes, from + at).is_ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written down by the tables of `docs/formats.md`, not by the code. The checksums are those of `zlib.crc32`.
+    #[test]
+    fn bytes_are_as_the_formats_page_says() {
+        let start = begin(FileId::from_bytes([7; 16]), b"header").unwrap();
+        let mut expected = b"SAKERLOG\x01\0\0\0\x06\0\0\0".to_vec();
+        expected.extend_from_slice(&[7; 16]);
+        expected.extend_from_slice(&HEADER_CRC.to_le_bytes());
+        expected.extend_from_slice(&START_CRC.to_le_bytes());
+        expected.extend_from_slice(b"header");
+        assert_eq!(start, expected);
+
+        let records: [&[u8]; 2] = [b"one", b""];
+        let body = b"\x03\0\0\0one\0\0\0\0";
+        let mut expected = b"SLG1\x0b\0\0\0\x02\0\0\0".to_vec();
+        expected.extend_from_slice(&BODY_CRC.to_le_bytes());
+        expected.extend_from_slice(&HEAD_CRC.to_le_bytes());
+        expected.extend_from_slice(body);
+        assert_eq!(group(records.into_iter(), body.len()).unwrap(), expected);
+    }
+
+    const HEADER_CRC: u32 = 0x6E72_A8C1;
+    const START_CRC: u32 = 0x7DF6_BA60;
+    const BODY_CRC: u32 = 0xECB7_7DF6;
+    const HEAD_CRC: u32 = 0xB214_0BE6;
+
+    #[test]
+    fn any_bytes_scan_without_panic() {
+        let mut whole = begin(FileId::from_bytes([7; 16]), b"header").unwrap();
+        let start = whole.len();
+        for records in [&[&b"one"[..], b""][..], &[], &[b"two"]] {
+            let body_bytes = records.iter().map(|record| RECORD_HEAD_BYTES + record.len()).sum();
+            whole.extend(group(records.iter().copied(), body_bytes).unwrap());
+        }
+        let scanned = scan(&Bytes::from(whole.clone()), start);
+        assert_eq!(scanned.records, [&b"one"[..], b"", b"two"]);
+        assert_eq!((scanned.end, scanned.broken), (whole.len(), None));
+        for position in 0..whole.len() {
+            for value in 0..=255 {
+                let mut bytes = whole.clone();
+                bytes[position] = value;
+                let bytes = Bytes::from(bytes);
+                let found = scan(&bytes, start);
+                assert!(found.end <= bytes.len() && found.records.len() <= 3);
+                let same = bytes[position] == whole[position];
+                assert_eq!(header(&bytes).is_ok(), same || position >= start, "byte {position}");
+                assert_eq!(found.broken.is_none(), same || position < start, "byte {position}");
+            }
+        }
+        // Right checksums over records that do not fill the body.
+        for body in [
+            &b"\x04\0\0\0one"[..],
+            b"\xff\xff\xff\xffone",
+            b"\x01\0\0\0one",
+            b"\x03\0",
+        ] {
+            let mut bytes = b"SLG1".to_vec();
+            bytes.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
+            bytes.extend_from_slice(&1u32.to_le_bytes());
+            bytes.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
+            let crc = crc32fast::hash(&bytes);
+            bytes.extend_from_slice(&crc.to_le_bytes());
+            bytes.extend_from_slice(body);
+            let found = scan(&Bytes::from(bytes), 0);
+            assert!(found.records.is_empty() && found.broken.is_some());
+        }
+    }
+}

@@ -64,7 +64,7 @@ impl LocalLog {
             root: root.to_owned(),
             streams: Mutex::default(),
         };
-        for id in log.list_streams()? {
+        for id in list_streams(root)? {
             let stream = log.stream(&id);
             stream.clear().map_err(|error| stream.failed("clear", &error))?;
         }
@@ -81,27 +81,6 @@ impl LocalLog {
             })
         };
         Arc::clone(streams.entry(id.clone()).or_insert_with(new))
-    }
-
-    fn list_streams(&self) -> Result<Vec<StreamId>, LogError> {
-        let list = || -> io::Result<Vec<StreamId>> {
-            let mut found = Vec::new();
-            for entry in fs::read_dir(&self.root)? {
-                let entry = entry?;
-                if entry.file_type()?.is_dir()
-                    && let Some(Ok(id)) = entry.file_name().to_str().map(StreamId::new)
-                {
-                    found.push(id);
-                }
-            }
-            found.sort_unstable();
-            Ok(found)
-        };
-        list().map_err(|error| LogError::Io {
-            action: "list",
-            stream: "(all)".to_owned(),
-            reason: error.to_string(),
-        })
     }
 
     /// Runs file work off the async threads.
@@ -155,11 +134,8 @@ impl Log for LocalLog {
     }
 
     async fn streams(&self) -> Result<Vec<StreamId>, LogError> {
-        let log = Self {
-            root: self.root.clone(),
-            streams: Mutex::default(),
-        };
-        let listed = tokio::task::spawn_blocking(move || log.list_streams()).await;
+        let root = self.root.clone();
+        let listed = tokio::task::spawn_blocking(move || list_streams(&root)).await;
         let failed = |reason| LogError::Io {
             action: "list",
             stream: "(all)".to_owned(),
@@ -501,6 +477,28 @@ struct Names {
 
 /// Digits of a sequence number in a file name: all of a `u64`, so that names sort like numbers.
 const SEQUENCE_DIGITS: usize = 20;
+
+/// The streams that have a directory under `root`, in order.
+fn list_streams(root: &Path) -> Result<Vec<StreamId>, LogError> {
+    let list = || -> io::Result<Vec<StreamId>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(root)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir()
+                && let Some(Ok(id)) = entry.file_name().to_str().map(StreamId::new)
+            {
+                found.push(id);
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    };
+    list().map_err(|error| LogError::Io {
+        action: "list",
+        stream: "(all)".to_owned(),
+        reason: error.to_string(),
+    })
+}
 
 /// Makes a directory; whether it was not there before.
 fn make_directory(directory: &Path) -> io::Result<bool> {
