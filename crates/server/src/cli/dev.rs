@@ -13,7 +13,7 @@ use saker_keyring::{LeasePolicy, RootKeyId};
 use saker_kms::{AwsKmsConfig, KeyServicesConfig, LocalKeyServerConfig};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -218,6 +218,8 @@ fn say_what_next(options: &Options, dir: &Path, running: &Running, endpoint: &st
 /// The key server's process. It ends by itself when this process is gone, because its standard input ends then.
 struct KeyServer {
     child: Child,
+    /// Kept apart from `child`, which would close it as soon as its end is waited for.
+    input: ChildStdin,
     address: SocketAddr,
 }
 
@@ -249,8 +251,8 @@ impl KeyServer {
         let mut child = command
             .spawn()
             .map_err(|error| format!("cannot start the key server: {error}"))?;
-        let Some(stdout) = child.stdout.take() else {
-            return Err("the key server has no output".into());
+        let (Some(stdout), Some(input)) = (child.stdout.take(), child.stdin.take()) else {
+            return Err("the key server has no input or output".into());
         };
         let mut lines = BufReader::new(stdout).lines();
         let first = tokio::time::timeout(KEY_SERVER_START_MAX, async {
@@ -271,11 +273,11 @@ impl KeyServer {
         };
         // Whatever it says later must not fill the pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Self { child, address })
+        Ok(Self { child, input, address })
     }
 
     async fn stop(mut self) {
-        drop(self.child.stdin.take());
+        drop(self.input);
         if tokio::time::timeout(KEY_SERVER_STOP_MAX, self.child.wait())
             .await
             .is_err()

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use saker_engine::{Filter, SearchParams};
+use saker_engine::{Filter, Literal, SearchParams, Templates};
 use saker_model::Limits;
 use saker_proto::{
     common::KeyValuePair,
@@ -134,7 +134,7 @@ pub fn filter_in(text: String, templates: HashMap<String, TemplateValue>) -> Res
             Limits::FILTER_BYTES_MAX
         )));
     }
-    let mut values = BTreeMap::new();
+    let mut values = Templates::new();
     for (name, value) in templates {
         let converted = template_in(value, &name)?;
         values.insert(name, converted);
@@ -148,33 +148,38 @@ pub fn filter_in(text: String, templates: HashMap<String, TemplateValue>) -> Res
 /// Deepest nesting of lists in a template value.
 const TEMPLATE_DEPTH_MAX: usize = 16;
 
-fn template_in(value: TemplateValue, name: &str) -> Result<Value, Failure> {
-    let wrong = || {
+fn template_in(value: TemplateValue, name: &str) -> Result<Literal, Failure> {
+    let literal = match value.val {
+        Some(Val::BoolVal(value)) => Some(Literal::Bool(value)),
+        Some(Val::Int64Val(value)) => Some(Literal::Int(value)),
+        Some(Val::FloatVal(value)) => Some(Literal::Double(value)).filter(|_| value.is_finite()),
+        Some(Val::StringVal(value)) => Some(Literal::Text(value)),
+        Some(Val::ArrayVal(items)) => template_items(items, 0),
+        Some(Val::BytesVal(_)) | None => None,
+    };
+    literal.ok_or_else(|| {
         Failure::invalid(format_args!(
             "the value of the expression template variable {} is not supported",
             pairs::shorten(name)
         ))
-    };
-    Ok(match value.val {
-        Some(Val::BoolVal(value)) => Value::Bool(value),
-        Some(Val::Int64Val(value)) => Value::from(value),
-        Some(Val::FloatVal(value)) => number(value).ok_or_else(wrong)?,
-        Some(Val::StringVal(value)) => Value::String(value),
-        Some(Val::ArrayVal(items)) => template_items(items, 0).ok_or_else(wrong)?,
-        Some(Val::BytesVal(_)) | None => return Err(wrong()),
     })
 }
 
-fn template_items(items: TemplateArrayValue, depth: usize) -> Option<Value> {
+fn template_items(items: TemplateArrayValue, depth: usize) -> Option<Literal> {
     if depth >= TEMPLATE_DEPTH_MAX {
         return None;
     }
-    let values = match items.data {
+    Some(Literal::List(match items.data {
         None => Vec::new(),
-        Some(Items::BoolData(values)) => values.data.into_iter().map(Value::Bool).collect(),
-        Some(Items::LongData(values)) => values.data.into_iter().map(Value::from).collect(),
-        Some(Items::StringData(values)) => values.data.into_iter().map(Value::String).collect(),
-        Some(Items::DoubleData(values)) => values.data.into_iter().map(number).collect::<Option<Vec<_>>>()?,
+        Some(Items::LongData(values)) => return Some(Literal::Ints(values.data)),
+        Some(Items::BoolData(values)) => values.data.into_iter().map(Literal::Bool).collect(),
+        Some(Items::StringData(values)) => values.data.into_iter().map(Literal::Text).collect(),
+        Some(Items::DoubleData(values)) => {
+            if values.data.iter().any(|value| !value.is_finite()) {
+                return None;
+            }
+            values.data.into_iter().map(Literal::Double).collect()
+        }
         Some(Items::ArrayData(values)) => values
             .data
             .into_iter()
@@ -183,14 +188,25 @@ fn template_items(items: TemplateArrayValue, depth: usize) -> Option<Value> {
         Some(Items::JsonData(values)) => values
             .data
             .iter()
-            .map(|text| serde_json::from_slice(text).ok())
+            .map(|text| json_literal(serde_json::from_slice(text).ok()?, depth))
             .collect::<Option<Vec<_>>>()?,
-    };
-    Some(Value::Array(values))
+    }))
 }
 
-fn number(value: f64) -> Option<Value> {
-    serde_json::Number::from_f64(value).map(Value::Number)
+fn json_literal(value: Value, depth: usize) -> Option<Literal> {
+    if depth >= TEMPLATE_DEPTH_MAX {
+        return None;
+    }
+    match value {
+        Value::Bool(value) => Some(Literal::Bool(value)),
+        Value::Number(number) => number.as_i64().map(Literal::Int).or_else(|| number.as_f64().map(Literal::Double)),
+        Value::String(text) => Some(Literal::Text(text)),
+        Value::Array(items) => {
+            let items: Option<Vec<_>> = items.into_iter().map(|item| json_literal(item, depth + 1)).collect();
+            items.map(Literal::List)
+        }
+        Value::Null | Value::Object(_) => None,
+    }
 }
 
 /// Python clients write an absent value as `None`.
