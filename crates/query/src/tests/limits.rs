@@ -139,13 +139,15 @@ fn template_depth() {
 fn documents_nested_past_the_parser_have_no_values() {
     use saker_model::{Column, ColumnData, RowBatch};
     let document = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth)).into_bytes();
-    let documents = vec![document(100), document(10_000), b"{\"a\"".to_vec()];
+    let documents = vec![document(127), document(10_000), b"{\"a\"".to_vec()];
     let batch = RowBatch::new(vec![Column::full(crate::sample::INFO, ColumnData::Json(documents))]).unwrap();
     let count = |filter: &str| {
         let bound = bind(&parse(filter).unwrap(), &schema(), &Templates::new()).unwrap();
         crate::evaluate(&bound, &batch).unwrap().iter_ones().collect::<Vec<_>>()
     };
-    assert_eq!(count(&format!("info{} == 1", "['a']".repeat(100))), [0]);
+    assert_eq!(count(&format!("info{} == 1", "['a']".repeat(127))), [0]);
+    assert_eq!(count(&format!("exists info{}", "['a']".repeat(126))), [0, 1]);
+    assert_eq!(count(&format!("exists info{}", "['a']".repeat(128))), [] as [usize; 0]);
     // Skipping needs no depth, so what is not on the path does not matter; a broken document has nothing.
     assert_eq!(count("exists info['a']"), [0, 1]);
     assert_eq!(count("exists info['b']"), [] as [usize; 0]);
