@@ -168,6 +168,12 @@ async fn metadata_goes_on_after_a_full_disk() {
         }
     };
     assert!(matches!(refused, MetaError::Full), "{refused:?}");
+    // Still full: what is there can be read, what is not there is not, and another try says the same.
+    assert!(stores.meta.get(&key(0)).await.unwrap().is_some());
+    assert_eq!(stores.meta.scan("k/").await.unwrap().len(), committed);
+    let again = stores.meta.commit(batch(committed)).await;
+    assert!(matches!(again, Err(MetaError::Full)), "{again:?}");
+    assert!(stores.meta.get(&key(committed)).await.unwrap().is_none());
     disk.make_space();
     stores.meta.commit(batch(committed)).await.unwrap();
     drop(stores);

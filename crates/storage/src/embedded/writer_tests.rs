@@ -4,10 +4,11 @@ use std::{
     io,
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
+use rand::{RngExt, SeedableRng};
 use saker_keyring::{FileId, LogSealer, Zone, ZoneId, ZoneKeyVersion, random_key};
 use tokio::runtime::Handle;
 
@@ -21,8 +22,12 @@ struct Faulty {
     write_error: Mutex<Option<io::ErrorKind>>,
     sync_error: Mutex<Option<io::ErrorKind>>,
     cut_fails: AtomicBool,
+    /// Bytes that the last sync made durable.
+    synced: AtomicU64,
     /// Syncs wait while this is set.
     held: (Mutex<bool>, Condvar),
+    /// Lets one sync through all the same.
+    one_may_pass: AtomicBool,
 }
 
 impl Faulty {
@@ -30,8 +35,36 @@ impl Faulty {
         *self.held.0.lock().unwrap() = held;
         self.held.1.notify_all();
     }
+    fn release_one(&self) {
+        let _held = self.held.0.lock().unwrap();
+        self.one_may_pass.store(true, Ordering::SeqCst);
+        self.held.1.notify_all();
+    }
     fn len(&self) -> usize {
         self.content.lock().unwrap().len()
+    }
+}
+
+impl Faulty {
+    /// What a power loss may leave: everything up to the last sync, and of what was written since, any sectors.
+    fn after_power_loss(&self, random: &mut impl RngExt) -> Vec<u8> {
+        const SECTOR: usize = 512;
+        let synced = usize::try_from(self.synced.load(Ordering::SeqCst)).unwrap();
+        let mut left = self.content.lock().unwrap().clone();
+        if random.random_range(0..4) == 0 {
+            return left;
+        }
+        let keep = random.random_range(0..=100);
+        let mut start = synced;
+        while start < left.len() {
+            let end = left.len().min((start / SECTOR + 1) * SECTOR);
+            if random.random_range(0..100) >= keep {
+                left[start..end].fill(0);
+            }
+            start = end;
+        }
+        left.truncate(random.random_range(synced..=left.len()));
+        left
     }
 }
 
@@ -50,11 +83,17 @@ impl SegmentFile for Arc<Faulty> {
     }
     fn sync(&self) -> io::Result<()> {
         let mut held = self.held.0.lock().unwrap();
-        while *held {
+        while *held && !self.one_may_pass.swap(false, Ordering::SeqCst) {
             held = self.held.1.wait(held).unwrap();
         }
+        drop(held);
         self.syncs.fetch_add(1, Ordering::SeqCst);
-        self.sync_error.lock().unwrap().map_or(Ok(()), |kind| Err(kind.into()))
+        self.sync_error
+            .lock()
+            .unwrap()
+            .map_or(Ok(()), |kind| Err(io::Error::from(kind)))?;
+        self.synced.store(self.len() as u64, Ordering::SeqCst);
+        Ok(())
     }
     fn cut(&self, bytes: u64) -> io::Result<()> {
         if self.cut_fails.load(Ordering::SeqCst) {
@@ -296,4 +335,68 @@ async fn finishing_waits_for_what_was_taken() {
     }
     let later = writer.append(sealer.seal(b"x").unwrap()).await;
     assert!(matches!(later, Err(LogError::Ended { .. })));
+}
+
+/// Whatever a power loss leaves of the group in flight: acknowledged records are there, and nothing looks like damage.
+#[tokio::test]
+async fn a_power_loss_costs_no_acknowledged_record() {
+    let mut random = rand::rngs::StdRng::seed_from_u64(2_026);
+    let (mut torn, mut whole) = (0, 0);
+    for round in 0..300 {
+        let (file, writer) = writer(WriterLimits::STANDARD);
+        let mut sealer = sealer();
+        let mut written = Vec::new();
+        let mut append = |random: &mut rand::rngs::StdRng| {
+            let record = sealer.seal(&vec![1; random.random_range(0..3_000)]).unwrap();
+            written.push(record.as_bytes().to_vec());
+            writer.append(record)
+        };
+        let mut acknowledged = random.random_range(0..4);
+        for _ in 0..acknowledged {
+            append(&mut random).await.unwrap();
+        }
+        // Held in its sync: one record, or (in every other round) the group of records that queued up behind it.
+        file.hold(true);
+        let first = append(&mut random);
+        until_unsynced(&file).await;
+        let others: Vec<_> = (0..random.random_range(1..6)).map(|_| append(&mut random)).collect();
+        if round % 2 == 0 {
+            file.release_one();
+            first.await.unwrap();
+            acknowledged += 1;
+            until_unsynced(&file).await;
+        }
+        let left = bytes::Bytes::from(file.after_power_loss(&mut random));
+        file.hold(false);
+        futures::future::join_all(others).await;
+
+        let scan = frame::scan(&left, 0);
+        assert!(
+            scan.broken.is_none_or(|broken| !broken.followed),
+            "round {round}: a torn tail looks like damage"
+        );
+        assert!(
+            scan.records.len() >= acknowledged,
+            "round {round}: an acknowledged record is lost"
+        );
+        assert!(
+            scan.records
+                .iter()
+                .zip(&written)
+                .all(|(found, written)| found == written)
+        );
+        torn += usize::from(scan.broken.is_some());
+        whole += usize::from(scan.records.len() > acknowledged);
+    }
+    assert!(
+        torn > 30 && whole > 30,
+        "{torn} torn tails and {whole} whole ones do not try much"
+    );
+}
+
+/// Waits until a group was written and sits in its sync.
+async fn until_unsynced(file: &Faulty) {
+    while file.len() as u64 == file.synced.load(Ordering::SeqCst) {
+        tokio::task::yield_now().await;
+    }
 }
