@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import random
 import statistics
@@ -64,6 +65,8 @@ def main() -> None:
     options.add_argument("--kms-endpoint", help="another KMS, such as ministack, instead of the local key server")
     options.add_argument("--saker", default=os.environ.get("SAKER_BIN", "target/release/saker"))
     arguments = options.parse_args()
+    # pymilvus writes a stack trace for every refused call.
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
     with tempfile.TemporaryDirectory() as scratch, RunningSaker(arguments.saker, Path(scratch), arguments.kms_endpoint) as saker:
         kms = boto3.client("kms", **saker.kms_options("customer"))
