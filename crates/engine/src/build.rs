@@ -40,6 +40,8 @@ impl Opened {
     }
 
     async fn build_all(self: &Arc<Self>) -> Result<()> {
+        // First the segments that will stay.
+        self.compact().await?;
         while let Some((segment, spec)) = self.next_build().await {
             if !self.usable() {
                 return Ok(());
@@ -214,6 +216,7 @@ pub(crate) fn parameter(spec: &IndexSpec, name: &str) -> Option<usize> {
         return text.trim().parse().ok();
     }
     let nested: serde_json::Value = serde_json::from_str(spec.params.get("params")?).ok()?;
+    #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else is a number")]
     match nested.get(name)? {
         serde_json::Value::Number(number) => number.as_u64().and_then(|number| usize::try_from(number).ok()),
         serde_json::Value::String(text) => text.trim().parse().ok(),

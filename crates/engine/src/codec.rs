@@ -144,6 +144,7 @@ const COLUMN_BYTES_MIN: usize = 10;
 const GROUP_BYTES_MIN: usize = 22;
 
 fn size_hint(operation: &Operation) -> usize {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a hint only")]
     let column = |column: &Column| match &column.data {
         ColumnData::FloatVector { data, .. } => data.len() * 4,
         ColumnData::VarChar(values) => values.iter().map(|value| value.len() + 4).sum(),

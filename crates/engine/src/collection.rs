@@ -143,22 +143,28 @@ impl Collection {
     ///
     /// # Errors
     /// A locked zone; not loaded.
-    pub(crate) fn reading(&self) -> Result<Arc<Opened>> {
+    pub(crate) fn reading(self: &Arc<Self>) -> Result<Arc<Opened>> {
         self.access.lease()?;
         match self.current() {
             Some(opened) => Ok(opened),
             None => Err(self.not_loaded()),
         }
     }
-    pub(crate) fn not_loaded(&self) -> Error {
+    /// Why it cannot be read. What should be loaded and is not (after a failed store, say) begins to load.
+    pub(crate) fn not_loaded(self: &Arc<Self>) -> Error {
         let name = self.name();
         let mut error = Error::not_loaded(&name);
+        let failure = self.load.lock().unwrap_or_else(PoisonError::into_inner).failure.clone();
+        if self.record().load_wanted && self.access.zone.is_unlocked() {
+            self.start_load();
+        }
+        if let Some(failure) = failure {
+            return failure;
+        }
         let load = self.load.lock().unwrap_or_else(PoisonError::into_inner);
         if load.running {
             let percent = load.percent.load(Ordering::Relaxed);
             error.message = format!("collection not fully loaded[collection={name}][progress={percent}%]");
-        } else if let Some(failure) = &load.failure {
-            error = failure.clone();
         }
         error
     }

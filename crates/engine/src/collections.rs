@@ -357,7 +357,7 @@ impl Engine {
                 .iter()
                 .chain(memory.growing.values())
                 .filter(|s| wanted(s.partition()));
-            rows += growing.map(|segment| live_rows(segment)).sum::<u64>();
+            rows += growing.map(live_rows).sum::<u64>();
         }
         opened.check()?;
         Ok(rows)

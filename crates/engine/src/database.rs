@@ -18,7 +18,7 @@ use crate::{
     events::Event,
     records::{DatabaseRecord, meta_key, seal},
     types::{DatabaseInfo, Properties},
-    zones::{Access, ZoneOwner, decrypt_all, reason_of},
+    zones::{Access, ZoneOwner, bounded, decrypt_all, reason_of},
 };
 
 /// A database in the running engine.
@@ -182,7 +182,7 @@ impl Engine {
                 ok,
             });
         };
-        let generated = self.shared.keys.generate_data_key(&root, &context).await;
+        let generated = bounded(&root, self.shared.keys.generate_data_key(&root, &context)).await;
         used("GenerateDataKey", generated.is_ok());
         let generated = generated.map_err(|error| unusable(&root, &error))?;
         let versions = vec![(ZoneKeyVersion::FIRST, generated.wrapped)];

@@ -69,6 +69,13 @@ struct Watched {
     stop: CancellationToken,
 }
 
+impl Drop for Engine {
+    /// Ends background tasks; [`Engine::shutdown`] also waits for them.
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
 /// How long an opening engine waits for the key services; zones that are not unlocked by then start locked.
 const FIRST_PROBE_MAX: Duration = Duration::from_secs(20);
 /// How often the oracle's high-water mark is stored while time is used.

@@ -73,6 +73,8 @@ pub enum ErrorKind {
     },
     /// A limit on how much there may be is reached.
     QuotaExceeded,
+    /// Requests come too fast; retry in a moment.
+    RateLimit,
     /// No space is left to store anything; nothing was lost. Retry once there is space.
     Full,
     /// Stored bytes failed verification or make no sense. The message names the object.

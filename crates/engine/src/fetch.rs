@@ -19,7 +19,9 @@ pub(crate) type Place = (usize, usize);
 pub(crate) fn resolve(names: &[String], schema: &CollectionSchema) -> Result<OutputFields> {
     OutputFields::resolve(names, schema).map_err(|error| match error {
         saker_query::OutputError::FieldNotFound { .. } => Error::new(ErrorKind::FieldNotFound, error.to_string()),
-        other => Error::invalid(other.to_string()),
+        saker_query::OutputError::CountNotAlone
+        | saker_query::OutputError::TooMany { .. }
+        | saker_query::OutputError::Document => Error::invalid(error.to_string()),
     })
 }
 

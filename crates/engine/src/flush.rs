@@ -200,9 +200,14 @@ impl Opened {
             }
         }
         let mut memory = self.memory_mut();
+        if self.stop.is_cancelled() {
+            return Err(crate::opened::interrupted(self));
+        }
         for segment in &sealed {
             Memory::repeat_deletes(&memory.deletes, segment);
         }
+        // Only rows that were frozen at the beginning: a flush freezes once, and holds `maintenance`.
+        memory.frozen_bytes = 0;
         memory
             .frozen
             .retain(|segment| !frozen.iter().any(|done| Arc::ptr_eq(done, segment)));
@@ -240,7 +245,7 @@ impl Opened {
             }
             let (rows, bytes) = {
                 let memory = self.memory();
-                (memory.growing_rows(), memory.growing_bytes())
+                (memory.growing_rows(), memory.growing_bytes)
             };
             let config = &self.shared.config;
             let rest_ms = config

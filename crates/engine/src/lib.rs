@@ -15,6 +15,7 @@ mod clock;
 mod codec;
 mod collection;
 mod collections;
+mod compact;
 mod config;
 mod database;
 mod engine;

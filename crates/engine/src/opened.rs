@@ -78,6 +78,9 @@ pub(crate) struct Memory {
     /// As of the last freeze.
     pub(crate) frozen_position: Option<LogPosition>,
     pub(crate) last_timestamp: Timestamp,
+    /// Log bytes of the growing and of the frozen rows.
+    pub(crate) growing_bytes: usize,
+    pub(crate) frozen_bytes: usize,
     /// Deletes that may hide rows of sealed or frozen segments and are in no file yet.
     pub(crate) deletes: Vec<KeyDeletes>,
 }
@@ -202,11 +205,11 @@ impl Opened {
         Ok(pinned)
     }
 
-    /// Applies a durable write. Called in log order, by recovery and then by the applier alone.
+    /// Applies a durable write whose log record has `bytes` bytes. Called in log order, by recovery and then by the applier alone.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] or [`ErrorKind::Internal`] if the rows do not fit the schema.
-    pub(crate) fn apply(&self, operation: Operation, position: LogPosition) -> Result<Applied> {
+    pub(crate) fn apply(&self, operation: Operation, position: LogPosition, bytes: usize) -> Result<Applied> {
         let Operation {
             timestamp,
             deletes,
@@ -233,10 +236,10 @@ impl Opened {
             let mut memory = self.memory_mut();
             applied.deleted = memory.delete(deletes, delete_partition, timestamp);
             memory.append(parts, timestamp)?;
-            memory.advance(position, timestamp);
+            memory.advance(position, timestamp, bytes);
         } else {
             self.memory().append(parts, timestamp)?;
-            self.memory_mut().advance(position, timestamp);
+            self.memory_mut().advance(position, timestamp, bytes);
         }
         self.written_at_ms
             .store(self.shared.config.clock.monotonic_ms(), Ordering::Relaxed);
@@ -251,6 +254,7 @@ impl Opened {
             .frozen
             .extend(growing.into_values().filter(|segment| segment.rows() > 0));
         memory.frozen_position = memory.position;
+        memory.frozen_bytes += std::mem::take(&mut memory.growing_bytes);
     }
 }
 
@@ -291,7 +295,8 @@ impl Memory {
         }
         (in_growing + in_frozen + in_sealed) as u64
     }
-    fn advance(&mut self, position: LogPosition, timestamp: Timestamp) {
+    fn advance(&mut self, position: LogPosition, timestamp: Timestamp, bytes: usize) {
+        self.growing_bytes += bytes;
         self.position = Some(position);
         self.last_timestamp = self.last_timestamp.max(timestamp);
     }
@@ -305,10 +310,6 @@ impl Memory {
                 segment.delete_all(&group.keys, group.timestamp);
             }
         }
-    }
-    /// Bytes of rows that are in no file.
-    pub(crate) fn growing_bytes(&self) -> usize {
-        self.growing.values().map(|segment| segment.bytes()).sum()
     }
     pub(crate) fn growing_rows(&self) -> usize {
         self.growing.values().map(|segment| segment.rows()).sum()

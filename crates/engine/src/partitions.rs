@@ -148,12 +148,18 @@ impl Opened {
         };
         {
             let mut memory = self.memory_mut();
+            if self.stop.is_cancelled() {
+                return Err(crate::opened::interrupted(self));
+            }
             memory.sealed.retain(|_, segment| !gone(segment.manifest().partition));
             memory.frozen.retain(|segment| !gone(segment.partition()));
-            memory.sealed_count -= removed.len();
+            memory.sealed_count = memory.sealed_count.saturating_sub(removed.len());
             match partition {
                 // What came after the freeze stays.
-                None => memory.deletes.clear(),
+                None => {
+                    memory.deletes.clear();
+                    memory.frozen_bytes = 0;
+                }
                 Some(partition) => drop(memory.growing.remove(&partition)),
             }
         }

@@ -108,7 +108,7 @@ async fn replay(opened: &Arc<Opened>) -> Result<()> {
                 let operation = codec::decode(&plain, this.collection, sequence)?;
                 observe(&this, &operation);
                 if flushed.is_none_or(|flushed| position > flushed) {
-                    this.apply(operation, position)?;
+                    this.apply(operation, position, plain.len())?;
                 }
             }
             Ok(())

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     codec::{Encoded, Operation},
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     opened::{Applied, Opened, interrupted},
     records::LogPosition,
     shared::Shared,
@@ -39,6 +39,8 @@ pub(crate) enum Queued {
         append: LogAppend,
         operation: Box<Operation>,
         position: LogPosition,
+        /// Length of the record.
+        bytes: usize,
         done: oneshot::Sender<Result<Applied>>,
     },
     /// Moves everything before it aside.
@@ -47,6 +49,8 @@ pub(crate) enum Queued {
 
 /// Writes of more bytes than this are encoded and sealed on the blocking pool: about 500 µs of work.
 const INLINE_BYTES_MAX: usize = 512 << 10;
+/// Segments' worth of rows that may wait to be sealed.
+const BACKLOG_SEGMENTS_MAX: usize = 4;
 /// Rows beyond which a write is applied on the blocking pool.
 const INLINE_ROWS_MAX: usize = 2_048;
 
@@ -79,11 +83,13 @@ impl Opened {
             if !self.usable() {
                 return Err(interrupted(self));
             }
+            self.check_backlog()?;
             let mut active = self.active(&mut writer).await?;
             active.appender.ready().await;
             operation.timestamp = self.shared.oracle.now();
             encoded.place(active.sequence, operation.timestamp);
-            let (mut active, sealed) = if encoded.as_bytes().len() > INLINE_BYTES_MAX {
+            let bytes = encoded.as_bytes().len();
+            let (mut active, sealed) = if bytes > INLINE_BYTES_MAX {
                 Shared::blocking(move || {
                     let sealed = active.sealer.seal(encoded.as_bytes());
                     Ok((active, sealed))
@@ -111,6 +117,7 @@ impl Opened {
                 append,
                 operation: Box::new(operation),
                 position,
+                bytes,
                 done,
             };
             if self.queue.send(queued).is_err() {
@@ -193,6 +200,7 @@ impl Opened {
                     append,
                     operation,
                     position,
+                    bytes,
                     done,
                 }) => {
                     let durable = tokio::select! {
@@ -200,7 +208,7 @@ impl Opened {
                         durable = append => durable,
                     };
                     let outcome = match durable {
-                        Ok(()) => self.apply_durable(*operation, position).await,
+                        Ok(()) => self.apply_durable(*operation, position, bytes).await,
                         Err(error) => Err(self.not_durable(error)),
                     };
                     let _gone = done.send(outcome);
@@ -209,13 +217,18 @@ impl Opened {
         }
     }
 
-    async fn apply_durable(self: &Arc<Self>, operation: Operation, position: LogPosition) -> Result<Applied> {
+    async fn apply_durable(
+        self: &Arc<Self>,
+        operation: Operation,
+        position: LogPosition,
+        bytes: usize,
+    ) -> Result<Applied> {
         let rows: usize = operation.parts.iter().map(|(_, rows)| rows.rows()).sum();
         let outcome = if rows + operation.deletes.len() > INLINE_ROWS_MAX {
             let this = Arc::clone(self);
-            Shared::blocking(move || this.apply(operation, position)).await
+            Shared::blocking(move || this.apply(operation, position, bytes)).await
         } else {
-            self.apply(operation, position)
+            self.apply(operation, position, bytes)
         };
         // An answer must not come from a zone that was locked meanwhile; the write itself is kept in the log.
         self.check()?;
@@ -223,10 +236,31 @@ impl Opened {
             tracing::error!(collection = %self.collection, "a durable write was not applied: {error}");
             self.shut();
         }
-        if self.memory().growing_bytes() >= self.shared.config.segment_bytes_max {
+        if self.memory().growing_bytes >= self.shared.config.segment_bytes_max {
             self.flush_wanted.notify_one();
         }
         outcome
+    }
+
+    /// Refuses writes that come faster than rows can be made files of.
+    fn check_backlog(&self) -> Result<()> {
+        let bytes = {
+            let memory = self.memory();
+            memory.growing_bytes + memory.frozen_bytes
+        };
+        let bytes_max = self
+            .shared
+            .config
+            .segment_bytes_max
+            .saturating_mul(BACKLOG_SEGMENTS_MAX);
+        if bytes < bytes_max {
+            return Ok(());
+        }
+        self.flush_wanted.notify_one();
+        Err(Error::new(
+            ErrorKind::RateLimit,
+            format!("{bytes} bytes of rows wait to be sealed, the limit is {bytes_max}; try again in a moment"),
+        ))
     }
 
     fn not_durable(&self, error: LogError) -> Error {
@@ -237,7 +271,12 @@ impl Opened {
                 self.shut();
             }
             LogError::Ended { .. } if self.lease.check().is_err() => return self.access.refusal(),
-            _ => {}
+            LogError::Corrupt { .. }
+            | LogError::NotFound { .. }
+            | LogError::Full { .. }
+            | LogError::Overloaded { .. }
+            | LogError::TooLarge { .. }
+            | LogError::Ended { .. } => {}
         }
         error.into()
     }

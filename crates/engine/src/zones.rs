@@ -4,14 +4,17 @@
 //! real decryption of a wrapped zone key. It alone locks and unlocks zones, so both happen in one order. Requests never
 //! ask the key service: they take a lease from the zone ([`Access::lease`]).
 
-use std::sync::{
-    Arc, Mutex, PoisonError, RwLock, Weak,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use saker_keyring::{
-    Denial, KeyService, KeyServiceError, Lease, LeaseMachine, LeasePolicy, LeaseState, LockReason, PlainKey, RootKeyId,
-    Transition, Zone, ZoneRecord,
+    Denial, KeyFuture, KeyService, KeyServiceError, Lease, LeaseMachine, LeasePolicy, LeaseState, LockReason, Outage,
+    PlainKey, RootKeyId, Transition, Zone, ZoneRecord,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -247,7 +250,7 @@ impl Watcher {
             tokio::select! {
                 () = stop.cancelled() => return None,
                 check = checks.recv() => return check.map(|check| vec![check]),
-                () = tokio::time::sleep(std::time::Duration::from_millis(sleep_ms)) => self.on_time(),
+                () = tokio::time::sleep(Duration::from_millis(sleep_ms)) => self.on_time(),
             }
         }
     }
@@ -275,7 +278,7 @@ impl Watcher {
                     tokio::select! {
                         () = stop.cancelled() => return false,
                         decrypted = &mut asked => break decrypted,
-                        () = tokio::time::sleep(std::time::Duration::from_millis(sleep_ms)) => self.on_time(),
+                        () = tokio::time::sleep(Duration::from_millis(sleep_ms)) => self.on_time(),
                     }
                 }
             };
@@ -377,10 +380,25 @@ pub(crate) async fn decrypt_all(
 ) -> std::result::Result<Vec<(saker_keyring::ZoneKeyVersion, PlainKey)>, KeyServiceError> {
     let mut plain = Vec::with_capacity(record.versions.len());
     for (version, wrapped) in &record.versions {
-        plain.push((*version, keys.decrypt(&record.root, wrapped, &record.context).await?));
+        let key = bounded(&record.root, keys.decrypt(&record.root, wrapped, &record.context)).await?;
+        plain.push((*version, key));
     }
     Ok(plain)
 }
+
+/// A key service has its own time-out; this one holds if that fails, so that probes never stop for good.
+pub(crate) async fn bounded<T>(root: &RootKeyId, call: KeyFuture<'_, T>) -> std::result::Result<T, KeyServiceError> {
+    match tokio::time::timeout(CALL_MAX, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(KeyServiceError::Unavailable {
+            root: root.clone(),
+            outage: Outage::Timeout,
+        }),
+    }
+}
+
+/// Longest that a call of a key service may take.
+const CALL_MAX: Duration = Duration::from_secs(30);
 
 /// What a key service said, without the key's name (which stands beside it).
 pub(crate) fn reason_of(error: &KeyServiceError) -> String {

@@ -1,0 +1,10 @@
+//! The engine's contract, on real embedded stores in temporary directories.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+mod crud;
+mod faults;
+mod indexes;
+mod recovery;
+mod revocation;
+mod sealed;
