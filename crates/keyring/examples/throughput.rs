@@ -2,7 +2,11 @@
 //!
 //! `cargo run --release -p saker-keyring --example throughput`
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "prints what it measured, and ends if it cannot")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "prints what it measured, and ends if it cannot"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +26,10 @@ fn main() {
     let mut out = vec![1; PLAIN_BYTES];
 
     for frame in [FrameSize::Sequential, FrameSize::Random] {
-        let identity = FileIdentity { file: FileId::random(), kind: FileKind::Column };
+        let identity = FileIdentity {
+            file: FileId::random(),
+            kind: FileKind::Column,
+        };
         let mut file = None;
         let sealing = best(|| {
             let mut sealer = lease.file_sealer(identity.file, identity.kind, frame).unwrap();
@@ -44,7 +51,11 @@ fn main() {
     let value = lease.seal_value("path", &[7; 500]).unwrap().into_unverified();
     let sealing = best(|| (0..1_000).for_each(|_| drop(lease.seal_value("path", &[7; 500]).unwrap())));
     let opening = best(|| (0..1_000).for_each(|_| drop(lease.open_value("path", &value).unwrap())));
-    println!("a value of 500 bytes: sealed in {:?}, opened in {:?}", sealing / 1_000, opening / 1_000);
+    println!(
+        "a value of 500 bytes: sealed in {:?}, opened in {:?}",
+        sealing / 1_000,
+        opening / 1_000
+    );
 
     let (header, mut sealer) = lease.log_sealer(FileId::random()).unwrap();
     let mut opener = lease.open_log(sealer.file(), &header.into_unverified()).unwrap();
@@ -53,8 +64,16 @@ fn main() {
         records.extend((0..1_000).map(|_| sealer.seal(&[7; 1_000]).unwrap().into_unverified()));
     });
     let mut rest = records.iter();
-    let opening = best(|| rest.by_ref().take(1_000).for_each(|record| drop(opener.open(record).unwrap())));
-    println!("a record of 1,000 bytes: sealed in {:?}, opened in {:?}", sealing / 1_000, opening / 1_000);
+    let opening = best(|| {
+        rest.by_ref()
+            .take(1_000)
+            .for_each(|record| drop(opener.open(record).unwrap()))
+    });
+    println!(
+        "a record of 1,000 bytes: sealed in {:?}, opened in {:?}",
+        sealing / 1_000,
+        opening / 1_000
+    );
 }
 
 fn best(mut work: impl FnMut()) -> Duration {
@@ -69,5 +88,8 @@ fn best(mut work: impl FnMut()) -> Duration {
 }
 
 fn rate(time: Duration) -> String {
-    format!("{:.2} GB/s", f64::from(u32::try_from(PLAIN_BYTES).unwrap_or(u32::MAX)) / time.as_secs_f64() / 1e9)
+    format!(
+        "{:.2} GB/s",
+        f64::from(u32::try_from(PLAIN_BYTES).unwrap_or(u32::MAX)) / time.as_secs_f64() / 1e9
+    )
 }

@@ -99,3 +99,10 @@ fn too_short_is_refused() {
         assert_eq!(key.open(b"", &vec![0; bytes]).unwrap_err(), OpenError::Refused);
     }
 }
+
+/// The feature really brings the FIPS module, and its self-tests passed.
+#[cfg(feature = "fips")]
+#[test]
+fn the_fips_module_is_on() {
+    assert_eq!(aws_lc_rs::try_fips_mode(), Ok(()));
+}
