@@ -633,12 +633,11 @@ async fn every_call_is_in_the_log_and_no_secret_is() {
         .iter()
         .find(|event| event["eventName"] == "GenerateDataKey")
         .unwrap();
-    assert!(
-        made_event["userAgent"]
-            .as_str()
-            .unwrap()
-            .starts_with("saker/0.1.0 node/n1 aws-sdk-rust/")
-    );
+    assert!(made_event["userAgent"].as_str().unwrap().starts_with(concat!(
+        "saker/",
+        env!("CARGO_PKG_VERSION"),
+        " node/n1 aws-sdk-rust/"
+    )));
     assert_eq!(made_event["eventSource"], "kms.amazonaws.com");
     assert_eq!(
         made_event["userIdentity"]["arn"],
@@ -780,6 +779,61 @@ async fn limits_hold_at_and_above() {
     assert_eq!(
         (oversized.status, oversized.code().as_str()),
         (413, "RequestEntityTooLargeException")
+    );
+}
+
+#[tokio::test]
+async fn aliases_and_rotations_of_a_key_are_limited() {
+    let server = Server::start().await;
+    let root = server.new_key().await;
+    let customer = server.login("customer");
+    for number in 0..=50 {
+        let alias = json!({ "AliasName": format!("alias/a{number}"), "TargetKeyId": root.as_str() });
+        let code = server.kms(&customer, "CreateAlias", &alias).await.code();
+        assert_eq!(
+            code,
+            if number < 50 { "" } else { "LimitExceededException" },
+            "{number}"
+        );
+    }
+    for number in 0..=25 {
+        let code = server
+            .kms(&customer, "RotateKeyOnDemand", &json!({ "KeyId": root.as_str() }))
+            .await
+            .code();
+        assert_eq!(
+            code,
+            if number < 25 { "" } else { "LimitExceededException" },
+            "{number}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_calls_at_once_than_are_worked_on_all_succeed() {
+    let server = std::sync::Arc::new(Server::start().await);
+    let customer = server.login("customer");
+    let calls: Vec<_> = (0..300)
+        .map(|_| {
+            let (server, customer) = (std::sync::Arc::clone(&server), customer.clone());
+            tokio::spawn(async move { server.kms(&customer, "CreateKey", &json!({})).await.status })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap(), 200);
+    }
+    let listed = server
+        .kms(&customer, "ListKeys", &json!({ "Limit": 1000 }))
+        .await
+        .json();
+    assert_eq!(listed["Keys"].as_array().unwrap().len(), 300);
+    assert_eq!(
+        server
+            .trail()
+            .iter()
+            .filter(|event| event["eventName"] == "CreateKey")
+            .count(),
+        300
     );
 }
 

@@ -23,6 +23,8 @@ mod records;
 mod roles;
 mod sigv4;
 mod store;
+#[cfg(test)]
+mod testing;
 mod trail;
 
 use std::{

@@ -405,3 +405,92 @@ fn validation(message: impl Into<String>) -> Fault {
 fn malformed(fault: PolicyFault) -> Fault {
     Fault::new("MalformedPolicyDocument", fault.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::{query::percent_encoded, testing::with_call};
+
+    const TRUST: &str = r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}}"#;
+
+    fn form(fields: &[(&str, &str)]) -> Form {
+        let pairs: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| format!("{name}={}", percent_encoded(value)))
+            .collect();
+        Form::parse(pairs.join("&").as_bytes()).unwrap()
+    }
+
+    fn role(name: &str, policies: usize) -> (String, Role) {
+        let role = Role {
+            name: name.to_owned(),
+            id: random_id("AROA"),
+            created_ms: 0,
+            description: String::new(),
+            trust: TRUST.to_owned(),
+            policies: (0..policies)
+                .map(|number| (format!("p{number}"), "{}".to_owned()))
+                .collect(),
+            session_seconds_max: SESSION_SECONDS_DEFAULT,
+        };
+        (name.to_owned(), role)
+    }
+
+    #[test]
+    fn roles_and_their_policies_are_limited() {
+        let mut roles: BTreeMap<String, Role> = (0..ROLES_MAX - 2)
+            .map(|number| role(&format!("r{number}"), 0))
+            .collect();
+        roles.extend([role("full", ROLE_POLICIES_MAX - 1)]);
+        with_call(
+            Records {
+                roles,
+                ..Records::default()
+            },
+            |call| {
+                let make = |name: &str| form(&[("RoleName", name), ("AssumeRolePolicyDocument", TRUST)]);
+                create_role(call, &make("last")).unwrap();
+                assert_eq!(create_role(call, &make("more")).unwrap_err().code, "LimitExceeded");
+                assert_eq!(
+                    create_role(call, &make("last")).unwrap_err().code,
+                    "EntityAlreadyExists"
+                );
+                let may = r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}"#;
+                let put = |name: &str| form(&[("RoleName", "full"), ("PolicyName", name), ("PolicyDocument", may)]);
+                put_policy(call, &put("last")).unwrap();
+                put_policy(call, &put("last")).unwrap();
+                assert_eq!(put_policy(call, &put("more")).unwrap_err().code, "LimitExceeded");
+            },
+        );
+    }
+
+    #[test]
+    fn sessions_have_a_length_and_a_name() {
+        with_call(
+            Records {
+                roles: [role("r", 0)].into(),
+                ..Records::default()
+            },
+            |call| {
+                let mut code = |name: &str, seconds: &str| {
+                    let arn = "arn:aws:iam::000000000000:role/r";
+                    let fields = [
+                        ("RoleArn", arn),
+                        ("RoleSessionName", name),
+                        ("DurationSeconds", seconds),
+                    ];
+                    assume_role(call, &form(&fields)).err().map(|fault| fault.code)
+                };
+                assert_eq!(code("ok", "900"), None);
+                assert_eq!(code("ok", "3600"), None);
+                for seconds in ["899", "3601", "-1", "x"] {
+                    assert_eq!(code("ok", seconds), Some("ValidationError"), "{seconds}");
+                }
+                assert_eq!(code(&"n".repeat(64), "900"), None);
+                for name in ["n", "a/b", &"n".repeat(65)] {
+                    assert_eq!(code(name, "900"), Some("ValidationError"), "{name}");
+                }
+            },
+        );
+    }
+}

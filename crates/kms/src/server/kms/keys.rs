@@ -267,72 +267,35 @@ pub(super) fn metadata(names: &Names, key: &Key) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::server::{
-        core::{Caller, Core},
-        policy::{Asker, Kind, Policy, Values},
         records::Records,
-        store::Store,
-        trail::Trail,
+        testing::{names, with_call},
     };
-    use saker_keyring::{BlobKey, random_key};
 
     #[test]
     fn the_number_of_keys_is_limited() {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .build()
-            .unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let store = runtime
-            .block_on(Store::open(&dir.path().join("records"), random_key()))
-            .unwrap();
-        let names = Names {
-            region: "us-east-1".into(),
-            account: "000000000000".into(),
-        };
         let key = |number: usize| Key {
             id: format!("{number:05}"),
             created_ms: 0,
             description: String::new(),
             state: KeyState::Disabled,
-            policy: policies::default_policy(&names),
+            policy: policies::default_policy(&names()),
             tags: BTreeMap::new(),
             materials: Vec::new(),
         };
-        let records = Records {
-            keys: (0..KEYS_MAX - 1).map(|number| (key(number).id, key(number))).collect(),
-            ..Records::default()
-        };
-        let sessions = BlobKey::new(&random_key(), "test");
-        let trail = Trail::open(dir.path()).unwrap();
-        let core = Core::new(names.clone(), Arc::new(|| 0), trail, store, records, sessions);
-        let everything = r#"{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#;
-        let caller = Caller {
-            asker: Asker {
-                account: names.account.clone(),
-                arn: names.user_arn("customer"),
-                principal_arn: names.user_arn("customer"),
-                identity: vec![Policy::parse(everything, Kind::Identity).unwrap()],
+        let keys = (0..KEYS_MAX - 1).map(|number| (key(number).id, key(number))).collect();
+        with_call(
+            Records {
+                keys,
+                ..Records::default()
             },
-            values: Values::default(),
-            identity: Value::Null,
-            user_id: String::new(),
-        };
-        let mut call = Call {
-            core: &core,
-            caller: &caller,
-            now_ms: 0,
-            used: Vec::new(),
-        };
-        create(&mut call, Map::new()).unwrap();
-        assert_eq!(
-            create(&mut call, Map::new()).unwrap_err().code,
-            "LimitExceededException"
+            |call| {
+                create(call, Map::new()).unwrap();
+                assert_eq!(create(call, Map::new()).unwrap_err().code, "LimitExceededException");
+                let listed = list(call, Map::from_iter([("Limit".to_owned(), json!(1_000))])).unwrap();
+                assert_eq!(listed["Keys"].as_array().unwrap().len(), 1_000);
+            },
         );
-        let listed = list(&mut call, Map::from_iter([("Limit".to_owned(), json!(1_000))])).unwrap();
-        assert_eq!(listed["Keys"].as_array().unwrap().len(), 1_000);
     }
 }

@@ -117,3 +117,46 @@ pub(super) fn list(call: &mut Call<'_>, request: Map<String, Value>) -> Result<V
     let (found, next) = page(tags, &request.paging, 50, 50)?;
     Ok(paged(Map::from_iter([("Tags".to_owned(), Value::Array(found))]), next))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags(count: usize, name: &str, value: &str) -> Vec<Tag> {
+        (0..count)
+            .map(|number| Tag {
+                tag_key: format!("{name}{number}"),
+                tag_value: value.to_owned(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn tags_have_limits() {
+        let none = BTreeMap::new();
+        let full = merged(&none, tags(TAGS_MAX, "t", "")).unwrap();
+        assert!(
+            merged(&full, tags(1, "t", "again")).is_ok(),
+            "a tag that is there is replaced"
+        );
+        assert_eq!(
+            merged(&full, tags(1, "u", "")).unwrap_err().code,
+            "LimitExceededException"
+        );
+        let code = |name: &str, value: &str| {
+            let tag = Tag {
+                tag_key: name.to_owned(),
+                tag_value: value.to_owned(),
+            };
+            merged(&none, vec![tag]).err().map(|fault| fault.code)
+        };
+        assert_eq!(
+            code(&"n".repeat(NAME_CHARACTERS_MAX), &"v".repeat(VALUE_CHARACTERS_MAX)),
+            None
+        );
+        assert_eq!(code(&"n".repeat(NAME_CHARACTERS_MAX + 1), ""), Some("TagException"));
+        assert_eq!(code("n", &"v".repeat(VALUE_CHARACTERS_MAX + 1)), Some("TagException"));
+        assert_eq!(code("", ""), Some("TagException"));
+        assert_eq!(code("aws:x", ""), Some("TagException"));
+    }
+}
