@@ -1,10 +1,14 @@
 //! `saker kms serve`
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use saker_kms::{LocalKeyServer, LocalKeyServerConfig};
-use tokio::io::AsyncReadExt as _;
+use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
 use super::{Failed, Outcome, output, stop_on_signals};
 use crate::listen;
@@ -35,20 +39,25 @@ pub(super) struct Options {
     until_input_ends: bool,
 }
 
+/// How long a child waits for a predecessor that outlives its killed parent by a moment.
+const PREDECESSOR_WAIT_MAX: Duration = Duration::from_secs(5);
+
 pub(super) async fn run(options: Options) -> Result<Outcome, Failed> {
     let stop = stop_on_signals()?;
-    let listener = listen::bind(SocketAddr::new(options.host, options.port)).await?;
-    let address = listener.local_addr()?;
     let credentials_file = options
         .credentials
+        .clone()
         .unwrap_or_else(|| options.dir.join("aws-credentials"));
-    let server = LocalKeyServer::open(LocalKeyServerConfig {
-        dir: options.dir,
-        credentials_file: credentials_file.clone(),
-        region: options.region,
-        account: options.account,
-    })
-    .await?;
+    let began = Instant::now();
+    let (listener, server) = loop {
+        match take_port_and_directory(&options, &credentials_file).await {
+            Err(_) if options.until_input_ends && began.elapsed() < PREDECESSOR_WAIT_MAX => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            taken => break taken?,
+        }
+    };
+    let address = listener.local_addr()?;
     if options.until_input_ends {
         let stop = stop.clone();
         tokio::spawn(async move {
@@ -64,4 +73,19 @@ pub(super) async fn run(options: Options) -> Result<Outcome, Failed> {
     ));
     server.serve(listener, stop).await?;
     Ok(Outcome::Done)
+}
+
+async fn take_port_and_directory(
+    options: &Options,
+    credentials_file: &Path,
+) -> Result<(TcpListener, LocalKeyServer), Failed> {
+    let listener = listen::bind(SocketAddr::new(options.host, options.port)).await?;
+    let server = LocalKeyServer::open(LocalKeyServerConfig {
+        dir: options.dir.clone(),
+        credentials_file: credentials_file.to_owned(),
+        region: options.region.clone(),
+        account: options.account.clone(),
+    })
+    .await?;
+    Ok((listener, server))
 }
