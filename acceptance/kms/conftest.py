@@ -1,6 +1,6 @@
 """A real `saker kms serve` per test module, driven by unmodified AWS clients.
 
-SAKER_BIN names the binary. Everything the server writes is under a temporary directory; it is stopped by its process id.
+SAKER_BIN names the binary (default: target/debug/saker). Everything the server writes is under a temporary directory; it is stopped by its process id.
 """
 
 import os
@@ -14,6 +14,8 @@ import threading
 import boto3
 import botocore.config
 import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 class KeyServer:
@@ -31,9 +33,9 @@ class KeyServer:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self):
-        binary = os.environ.get("SAKER_BIN")
-        if not binary:
-            pytest.fail("SAKER_BIN must name the saker binary")
+        binary = os.environ.get("SAKER_BIN", str(ROOT / "target" / "debug" / "saker"))
+        if not pathlib.Path(binary).exists():
+            pytest.fail(f"{binary} is not there: cargo build -p saker-server")
         command = [binary, "kms", "serve", "--dir", str(self.kms_directory), "--port", str(self.port)]
         command += ["--credentials", str(self.credentials)]
         log = open(self.directory / "server.log", "ab")
