@@ -141,6 +141,48 @@ pub(super) fn numeric(types: &[usize]) -> BoxedStrategy<Operand> {
     .boxed()
 }
 
+/// A field, or a part of one, and a constant that its values may well equal.
+pub(super) fn fitting_pair(types: &[usize]) -> BoxedStrategy<(Operand, Value)> {
+    let types = types.to_vec();
+    (0..types.len(), 0usize..3, steps())
+        .prop_flat_map(move |(index, element, steps)| {
+            let (data_type, element_type) = TYPES[types[index]];
+            let (operand, data_type) = match (data_type, element_type) {
+                (DataType::Json, _) => (Operand::Path(Some(index), steps), DataType::Json),
+                (DataType::Array, Some(held)) => (Operand::Element(index, element), held),
+                _ => (Operand::Field(index), data_type),
+            };
+            let value = match data_type {
+                DataType::Bool => any::<bool>().prop_map(Value::Bool).boxed(),
+                DataType::VarChar => text().boxed(),
+                DataType::Json => scalar().boxed(),
+                _ => number().boxed(),
+            };
+            (Just(operand), value)
+        })
+        .boxed()
+}
+
+pub(super) fn fitting_compare(types: &[usize]) -> BoxedStrategy<Filter> {
+    let operator = prop::sample::select(vec!["==", "!=", "<", "<=", ">", ">="]);
+    let several = prop::collection::vec(number(), 0..4);
+    (operator, fitting_pair(types), several, 0u8..8)
+        .prop_map(|(name, (operand, value), others, form)| {
+            let written = |value| Constant { value, template: false };
+            let constant = Operand::Constant(written(value.clone()));
+            let name = if matches!(value, Value::Bool(_)) { "==" } else { name };
+            match (form, &value) {
+                (0, _) => Filter::Compare(name, constant, operand),
+                (1, Value::Int(_) | Value::Double(_)) => {
+                    Filter::In(operand, others.into_iter().chain([value]).map(written).collect(), false)
+                }
+                (1, _) => Filter::In(operand, vec![written(value)], false),
+                _ => Filter::Compare(name, operand, constant),
+            }
+        })
+        .boxed()
+}
+
 pub(super) fn filter(types: &[usize]) -> BoxedStrategy<Filter> {
     let operator = || prop::sample::select(vec!["==", "!=", "<", "<=", ">", ">="]);
     let anything = || prop_oneof![3 => any_field(types, |_| true), 1 => numeric(types)];
@@ -171,7 +213,8 @@ pub(super) fn filter(types: &[usize]) -> BoxedStrategy<Filter> {
         matches!(data_type, DataType::VarChar | DataType::Json)
     });
     let leaf = prop_oneof![
-        6 => compare,
+        4 => compare,
+        8 => fitting_compare(types),
         3 => (anything(), list(), any::<bool>()).prop_map(|(value, items, negated)| Filter::In(value, items, negated)),
         2 => (numeric(types), prop::collection::vec(constant(number()), 0..5), any::<bool>())
             .prop_map(|(value, items, negated)| Filter::In(value, items, negated)),
