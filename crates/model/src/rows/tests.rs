@@ -33,9 +33,14 @@ fn check(columns: Vec<Column>, schema: &CollectionSchema) -> Result<(), RowError
 /// The message when the field with this id holds this instead.
 fn refused(id: i64, data: ColumnData) -> String {
     let mut columns = columns();
-    let column = columns.iter_mut().find(|column| column.field == FieldId(id)).expect("a field of the sample");
+    let column = columns
+        .iter_mut()
+        .find(|column| column.field == FieldId(id))
+        .expect("a field of the sample");
     column.data = data;
-    check(columns, &schema()).expect_err("the values do not fit").to_string()
+    check(columns, &schema())
+        .expect_err("the values do not fit")
+        .to_string()
 }
 
 fn with(schema: &mut CollectionSchema, name: &str, change: impl FnOnce(&mut FieldSchema)) {
