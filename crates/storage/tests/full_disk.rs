@@ -143,6 +143,65 @@ async fn objects_go_on_after_a_full_disk() {
 }
 
 #[tokio::test]
+async fn a_full_disk_does_not_keep_the_log_from_being_removed() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (_zone, lease) = unlocked();
+    let stream = StreamId::new("s").unwrap();
+    let stores = EmbeddedStores::open(disk.path().join("data")).await.unwrap();
+    for _ in 0..3 {
+        let file = FileId::random();
+        let (header, mut sealer) = lease.log_sealer(file).unwrap();
+        let appender = stores.log.create_segment(&stream, header, file).await.unwrap();
+        appender.append(sealer.seal(&[1; 100_000]).unwrap()).await.unwrap();
+    }
+    disk.fill();
+    stores.log.remove_segments_below(&stream, LogSequence(4)).await.unwrap();
+    assert!(stores.log.segments(&stream).await.unwrap().is_empty());
+    // There is space now, and the numbers go on.
+    let file = FileId::random();
+    let (header, mut sealer) = lease.log_sealer(file).unwrap();
+    let appender = stores.log.create_segment(&stream, header, file).await.unwrap();
+    appender.append(sealer.seal(&[1; 100_000]).unwrap()).await.unwrap();
+    assert_eq!(appender.sequence(), LogSequence(4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_of_metadata_notice_no_failed_commits() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (_zone, lease) = unlocked();
+    let stores = EmbeddedStores::open(disk.path().join("data")).await.unwrap();
+    let key = MetaKey::new("k").unwrap();
+    let large = |key: &MetaKey| {
+        let mut batch = MetaBatch::new();
+        batch.put(key.clone(), lease.seal_value(key.as_str(), &vec![7; 8 << 20]).unwrap());
+        batch
+    };
+    let mut small = MetaBatch::new();
+    small.put(key.clone(), lease.seal_value("k", b"small").unwrap());
+    stores.meta.commit(small).await.unwrap();
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (meta, key) = (std::sync::Arc::clone(&stores.meta), key.clone());
+            tokio::spawn(async move {
+                for _ in 0..200 {
+                    assert_eq!(meta.scan("").await.unwrap().len(), 1);
+                    assert!(meta.get(&key).await.unwrap().is_some());
+                }
+            })
+        })
+        .collect();
+    for _ in 0..10 {
+        let refused = stores.meta.commit(large(&key)).await;
+        assert!(matches!(refused, Err(MetaError::Full)), "{refused:?}");
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    let value = stores.meta.get(&key).await.unwrap().unwrap();
+    assert_eq!(*lease.open_value("k", &value).unwrap(), b"small"[..]);
+}
+
+#[tokio::test]
 async fn metadata_goes_on_after_a_full_disk() {
     let Some(disk) = SmallDisk::mount() else { return };
     let (_zone, lease) = unlocked();

@@ -299,6 +299,17 @@ async fn removing_leaves_no_wrapped_key() {
     assert!(kept.iter().all(has_key));
     log.remove_segments_below(&stream(), LogSequence(2)).await.unwrap();
     assert!(!has_key(&kept[0]) && has_key(&kept[1]) && has_key(&kept[2]));
+    // The last one, too, whose number is remembered.
+    log.remove_segments_below(&stream(), LogSequence(4)).await.unwrap();
+    assert!(!kept.iter().any(has_key));
+    let (file, link) = (FileId::random(), directory.path().join("kept-3"));
+    let (header, _sealer) = lease.log_sealer(file).unwrap();
+    let bytes = header.as_bytes().to_vec();
+    let appender = log.create_segment(&stream(), header, file).await.unwrap();
+    assert_eq!(appender.sequence(), LogSequence(4));
+    std::fs::hard_link(segment_path(directory.path(), 4), &link).unwrap();
+    kept.push((link, bytes));
+    assert!(has_key(&kept[3]));
     log.remove_stream(&stream()).await.unwrap();
     assert!(!kept.iter().any(has_key));
     assert!(log.streams().await.unwrap().is_empty());
@@ -324,14 +335,19 @@ async fn leftovers_of_interrupted_calls_are_cleared_away() {
     let (_zone, lease) = unlocked();
     let (whole, _) = four_records(directory.path(), &lease).await;
     let stream_directory = directory.path().join("collection-7");
+    let floor = |number: u64| stream_directory.join(format!("{number:020}.floor"));
     let gone = stream_directory.join(format!("{:020}.log.gone", 1));
     let kept = directory.path().join("kept");
     std::fs::rename(segment_path(directory.path(), 1), &gone).unwrap();
     std::fs::hard_link(&gone, &kept).unwrap();
     overwrite(&stream_directory.join(format!("{:020}.log.new", 2)), b"half a header");
+    // Removing was interrupted between taking a segment's place and shredding it.
+    overwrite(&floor(1), b"");
+    overwrite(&floor(2), &whole);
     let log = LocalLog::open(directory.path()).unwrap();
     assert!(log.segments(&stream()).await.unwrap().is_empty());
-    assert_eq!(std::fs::read_dir(&stream_directory).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(&stream_directory).unwrap().count(), 1);
+    assert_eq!(std::fs::metadata(floor(2)).unwrap().len(), 0);
     assert!(
         !holds(&std::fs::read(&kept).unwrap(), &whole[40..40 + HEADER_BYTES]),
         "a header survived"

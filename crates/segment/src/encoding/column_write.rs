@@ -124,9 +124,7 @@ fn encode_vectors<S: Sink>(field: FieldId, source: &[ChunkRows], out: &mut Buffe
             continue;
         };
         for index in 0..part.len() {
-            for value in vectors.row(part.row(index)) {
-                out.put(&value.to_le_bytes())?;
-            }
+            out.put_floats(vectors.row(part.row(index)))?;
         }
     }
     Ok(())
@@ -221,6 +219,15 @@ impl<S: Sink> Buffered<'_, S> {
             }
         }
         self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+    fn put_floats(&mut self, values: &[f32]) -> Result<(), SealError> {
+        for values in values.chunks(BUFFER_BYTES / size_of::<f32>()) {
+            if self.buffer.len() + size_of_val(values) > BUFFER_BYTES {
+                self.flush()?;
+            }
+            self.buffer.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        }
         Ok(())
     }
     /// A length, as 32 bits: values are far shorter, by the limits on requests.

@@ -336,17 +336,21 @@ impl Stream {
             writer.finish("it was removed").map_err(failed)?;
         }
         let remove = || {
-            if highest < below {
-                let floor = self.path(LogSequence(highest.0.saturating_add(1)), "floor");
-                private_file().create(true).truncate(false).open(floor)?.sync_all()?;
-            }
             let gone = names
                 .segments
                 .iter()
                 .copied()
-                .filter(|sequence| *sequence < below)
-                .collect::<Vec<_>>();
-            self.shred(&gone)
+                .filter(|sequence| *sequence < below && *sequence < highest);
+            self.shred(&gone.collect::<Vec<_>>())?;
+            if highest < below {
+                // The last segment becomes the file that keeps its number from being used again: a new file might not
+                // fit on a full disk, and then nothing could ever be removed.
+                let floor = self.path(LogSequence(highest.0.saturating_add(1)), "floor");
+                fs::rename(self.path(highest, "log"), floor)?;
+                sync_directory(&self.directory)?;
+                self.clear()?;
+            }
+            Ok(())
         };
         remove().map_err(failed)
     }
@@ -387,27 +391,31 @@ impl Stream {
 
     /// Finishes what interrupted calls left.
     fn clear(&self) -> io::Result<()> {
-        let mut leftovers = Vec::new();
-        match fs::read_dir(&self.directory) {
-            Ok(entries) => {
-                for entry in entries {
-                    let path = entry?.path();
-                    if path
-                        .extension()
-                        .is_some_and(|extension| extension == "gone" || extension == "new")
-                    {
-                        leftovers.push(path);
-                    }
-                }
+        let (mut leftovers, mut floors) = (Vec::new(), Vec::new());
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let path = entry?.path();
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("gone" | "new") => leftovers.push(path),
+                Some("floor") => floors.push(path),
+                _ => {}
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
         }
         // All keys first: a crash on the way leaves ciphertext without keys, not keys.
-        for path in &leftovers {
+        for path in leftovers.iter().chain(&floors) {
             overwrite_start(path, (frame::PREAMBLE_BYTES + frame::HEADER_BYTES_MAX) as u64)?;
         }
-        leftovers.iter().try_for_each(|path| remove(path))
+        leftovers.iter().try_for_each(|path| remove(path))?;
+        // Names sort like numbers; the highest floor says all.
+        floors.sort_unstable();
+        if let Some((highest, lower)) = floors.split_last() {
+            private_file().open(highest)?.set_len(0)?;
+            lower.iter().try_for_each(|path| remove(path))?;
+        }
+        Ok(())
     }
 
     fn names(&self) -> io::Result<Names> {

@@ -1,12 +1,13 @@
 //! Metadata in one `redb` file: one table from key to sealed bytes, every commit synced before it is answered.
 //!
 //! After a failed write `redb` refuses further work until it is opened again, which is right: what the file holds is
-//! known only after its repair. So a failed commit closes the database here, and the next call opens it again. That is
-//! how the server goes on by itself once a full disk has space.
+//! known only after its repair. So after a failed commit the file is opened again here, and readers wait for that. That is
+//! how reads go on while a disk is full, and writes once it has space.
 
 use std::{
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use async_trait::async_trait;
@@ -30,13 +31,22 @@ pub struct LocalMeta {
 
 struct Shared {
     path: PathBuf,
-    /// `None` after a failure, until the next call opens the file again.
-    database: Mutex<Option<Arc<Database>>>,
+    /// Held for reading by every call, for writing while the database is opened again.
+    state: RwLock<State>,
+}
+
+struct State {
+    /// `None` after it could not be opened again, until the next call tries.
+    database: Option<Database>,
+    /// How often it was opened again.
+    generation: u64,
 }
 
 const VALUES: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("values");
 /// Memory for pages, in bytes: metadata is small and the engine keeps its own catalog in memory.
 const CACHE_BYTES: usize = 8 << 20;
+/// How often a call tries again because other calls' failures made the database unusable.
+const RETRIES_MAX: usize = 8;
 
 impl LocalMeta {
     /// Opens the file, or begins one where there is none. The whole file is checked first.
@@ -45,9 +55,13 @@ impl LocalMeta {
     /// [`MetaError::Corrupt`], [`MetaError::Full`], [`MetaError::Io`].
     pub fn open(path: &Path) -> Result<Self, MetaError> {
         let database = open_database(path)?;
+        let state = RwLock::new(State {
+            database: Some(database),
+            generation: 0,
+        });
         let shared = Shared {
             path: path.to_owned(),
-            database: Mutex::new(Some(Arc::new(database))),
+            state,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -61,16 +75,25 @@ impl LocalMeta {
         work: impl FnOnce(&Shared) -> Result<T, MetaError> + Send + 'static,
     ) -> Result<T, MetaError> {
         let shared = Arc::clone(&self.shared);
-        match tokio::task::spawn_blocking(move || work(&shared)).await {
-            Ok(done) => done,
-            Err(error) => {
-                self.shared.close();
+        let work = move || {
+            let done = std::panic::catch_unwind(AssertUnwindSafe(|| work(&shared)));
+            done.unwrap_or_else(|_| {
+                // What the library holds in memory is not to be trusted any more.
+                let generation = shared.read_state().generation;
+                shared.reopen(generation)?;
                 Err(MetaError::Io {
                     action,
-                    reason: error.to_string(),
+                    reason: "the metadata library failed".to_owned(),
                 })
-            }
-        }
+            })
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.unwrap_or_else(|error| {
+            Err(MetaError::Io {
+                action,
+                reason: error.to_string(),
+            })
+        })
     }
 }
 
@@ -122,59 +145,81 @@ impl MetaStore for LocalMeta {
 }
 
 impl Shared {
-    /// The open database; opened again if a failure closed it.
-    fn database(&self) -> Result<Arc<Database>, MetaError> {
-        let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(database) = &*slot {
-            return Ok(Arc::clone(database));
-        }
-        let database = Arc::new(open_database(&self.path)?);
-        Ok(Arc::clone(slot.insert(database)))
-    }
-
-    fn close(&self) {
-        self.database.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-
-    /// Closes the database if it can no longer be used, and says what went wrong.
-    fn failed(&self, action: &'static str, error: redb::Error) -> MetaError {
-        let error = translate(action, error);
-        if matches!(error, MetaError::Full | MetaError::Io { .. }) {
-            self.close();
-        }
-        error
-    }
-
     fn read<T>(
         &self,
-        work: impl FnOnce(&redb::ReadOnlyTable<&'static str, &'static [u8]>) -> Result<T, redb::Error>,
+        work: impl Fn(&redb::ReadOnlyTable<&'static str, &'static [u8]>) -> Result<T, redb::Error>,
     ) -> Result<T, MetaError> {
-        let database = self.database()?;
-        let read = || {
-            let transaction = database.begin_read()?;
-            work(&transaction.open_table(VALUES)?)
-        };
-        read().map_err(|error| self.failed("read", error))
+        let read = |database: &Database| work(&database.begin_read()?.open_table(VALUES)?);
+        self.with("read", read).map_err(|failure| failure.error)
     }
 
     fn commit(&self, batch: &MetaBatch) -> Result<(), MetaError> {
-        let database = self.database()?;
-        let done = apply(&database, batch);
-        // Let go before it is opened again below.
-        drop(database);
-        match done {
+        match self.with("commit", |database| apply(database, batch)) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(key)) => Err(MetaError::Conflict { key }),
-            Err(error) => {
-                let error = self.failed("commit", error);
-                // A commit that failed may still have reached the disk. Opening the file again settles it.
-                match self.read(|table| is_applied(table, batch)) {
-                    Ok(true) => Ok(()),
-                    Ok(false) | Err(_) => Err(error),
-                }
-            }
+            // A commit that failed may still have reached the disk. What the file holds since it was opened again
+            // settles it.
+            Err(Failure { error, reopened: true }) => match self.read(|table| is_applied(table, batch)) {
+                Ok(true) => Ok(()),
+                Ok(false) | Err(_) => Err(error),
+            },
+            Err(Failure { error, reopened: false }) => Err(error),
         }
     }
+
+    /// Does something with the database. If another call's failure has made it unusable, it is opened again and the
+    /// work tried again; if this one's failure does, it is opened again for those who come later.
+    fn with<T>(&self, action: &'static str, work: impl Fn(&Database) -> Result<T, redb::Error>) -> Result<T, Failure> {
+        let mut retries = 0;
+        loop {
+            let (error, generation) = {
+                let state = self.read_state();
+                match state.database.as_ref().map(&work) {
+                    Some(Ok(done)) => return Ok(done),
+                    Some(Err(error)) => (Some(error), state.generation),
+                    None => (None, state.generation),
+                }
+            };
+            let others = matches!(
+                error,
+                None | Some(redb::Error::PreviousIo | redb::Error::DatabaseClosed)
+            );
+            if others && retries < RETRIES_MAX {
+                retries += 1;
+                self.reopen(generation)
+                    .map_err(|error| Failure { error, reopened: false })?;
+                continue;
+            }
+            let reason = "other calls keep failing; check the disk".to_owned();
+            let error = error.map_or(MetaError::Io { action, reason }, |error| translate(action, error));
+            let unusable = matches!(error, MetaError::Full | MetaError::Io { .. });
+            let reopened = unusable && self.reopen(generation).is_ok();
+            return Err(Failure { error, reopened });
+        }
+    }
+
+    /// Opens the file again, unless that was done since `generation`. Waits for those who use the database now.
+    fn reopen(&self, generation: u64) -> Result<(), MetaError> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.generation == generation || state.database.is_none() {
+            // Before it is opened again: the library locks the file.
+            state.database = None;
+            state.generation += 1;
+            state.database = Some(open_database(&self.path)?);
+        }
+        Ok(())
+    }
+
+    fn read_state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why work on the database failed.
+struct Failure {
+    error: MetaError,
+    /// Whether the file was opened again since.
+    reopened: bool,
 }
 
 /// `Ok(Err(key))` if the precondition on `key` does not hold.
@@ -258,7 +303,7 @@ fn open_database(path: &Path) -> Result<Database, MetaError> {
         Ok(database)
     };
     // The library says that it may panic on files that it did not write; such a file must not end the server.
-    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(open));
+    let opened = std::panic::catch_unwind(AssertUnwindSafe(open));
     match opened {
         Ok(opened) => opened.map_err(|error: redb::Error| translate("open", error)),
         Err(_) => Err(MetaError::Corrupt {
