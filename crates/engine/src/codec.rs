@@ -6,6 +6,7 @@
 //! | 8 | collection id |
 //! | 8 | number of the log segment that it was written to |
 //! | 8 | timestamp |
+//! | 8 + 8 | the log segment that was written before this one (0 for none), and how many records of it are known to be durable |
 //! | 1 + 8 | whether the deletes are for one partition, and which |
 //! | 1 + 4 | type of deleted keys (0 `Int64`, 1 `VarChar`), their number; then the keys |
 //! | 4 | number of parts; each: partition id (8), columns (4), rows (4), then the columns |
@@ -35,6 +36,15 @@ pub(crate) struct Operation {
     pub(crate) parts: Vec<(PartitionId, RowBatch)>,
 }
 
+/// What came before a log segment: so that one that was taken away or cut is missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct LogLink {
+    /// Number of the segment before; 0 for none.
+    pub(crate) sequence: u64,
+    /// Records that it has at least.
+    pub(crate) records: u64,
+}
+
 /// An encoded write whose place in the log is not known yet.
 pub(crate) struct Encoded(Zeroizing<Vec<u8>>);
 
@@ -45,6 +55,8 @@ impl Encoded {
         out.i64(collection.0);
         out.u64(0);
         out.u64(operation.timestamp.0);
+        out.u64(0);
+        out.u64(0);
         out.u8(u8::from(operation.delete_partition.is_some()));
         out.i64(operation.delete_partition.map_or(0, |partition| partition.0));
         out.keys(&operation.deletes);
@@ -58,7 +70,9 @@ impl Encoded {
         Self(out.0)
     }
     /// Fills in what is known only when its turn has come.
-    pub(crate) fn place(&mut self, sequence: u64, timestamp: Timestamp) {
+    pub(crate) fn place(&mut self, sequence: u64, link: LogLink, timestamp: Timestamp) {
+        self.0[LINK_AT..LINK_AT + 8].copy_from_slice(&link.sequence.to_le_bytes());
+        self.0[LINK_AT + 8..LINK_AT + 16].copy_from_slice(&link.records.to_le_bytes());
         self.0[SEQUENCE_AT..SEQUENCE_AT + 8].copy_from_slice(&sequence.to_le_bytes());
         self.0[TIMESTAMP_AT..TIMESTAMP_AT + 8].copy_from_slice(&timestamp.0.to_le_bytes());
     }
@@ -71,7 +85,7 @@ impl Encoded {
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] for anything else.
-pub(crate) fn decode(bytes: &[u8], collection: CollectionId, sequence: u64) -> Result<Operation> {
+pub(crate) fn decode(bytes: &[u8], collection: CollectionId, sequence: u64) -> Result<(LogLink, Operation)> {
     let fail = |reason: &str| {
         Error::new(
             ErrorKind::Corrupt,
@@ -138,6 +152,7 @@ pub(crate) struct KeyDeletes {
 const VERSION: u8 = 1;
 const SEQUENCE_AT: usize = 9;
 const TIMESTAMP_AT: usize = 17;
+const LINK_AT: usize = 25;
 /// Least bytes of a part, a column and a group of deletes: a count that claims more than fits is refused unread.
 const PART_BYTES_MIN: usize = 16;
 const COLUMN_BYTES_MIN: usize = 10;
@@ -271,7 +286,7 @@ fn type_code(data: &ColumnData) -> u8 {
 
 type Read<T> = std::result::Result<T, &'static str>;
 
-fn read(bytes: &[u8], collection: CollectionId, sequence: u64) -> Read<Operation> {
+fn read(bytes: &[u8], collection: CollectionId, sequence: u64) -> Read<(LogLink, Operation)> {
     let mut input = Reader(bytes);
     if input.u8()? != VERSION {
         return Err("unknown version");
@@ -283,6 +298,10 @@ fn read(bytes: &[u8], collection: CollectionId, sequence: u64) -> Read<Operation
         return Err("it belongs to another log segment");
     }
     let timestamp = Timestamp(input.u64()?);
+    let link = LogLink {
+        sequence: input.u64()?,
+        records: input.u64()?,
+    };
     let delete_partition = input.optional_partition()?;
     let deletes = input.keys()?;
     let count = input.length(PART_BYTES_MIN)?;
@@ -300,12 +319,13 @@ fn read(bytes: &[u8], collection: CollectionId, sequence: u64) -> Read<Operation
         parts.push((partition, batch));
     }
     input.end()?;
-    Ok(Operation {
+    let operation = Operation {
         timestamp,
         deletes,
         delete_partition,
         parts,
-    })
+    };
+    Ok((link, operation))
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -454,6 +474,11 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
+    const LINK: LogLink = LogLink {
+        sequence: 3,
+        records: 9,
+    };
+
     fn operation() -> Operation {
         let columns = vec![
             Column::full(FieldId(100), ColumnData::Int64(vec![1, -2])),
@@ -493,8 +518,11 @@ mod tests {
     fn a_write_comes_back_and_only_to_its_place() {
         let operation = operation();
         let mut encoded = Encoded::new(CollectionId(3), &operation);
-        encoded.place(4, Timestamp(77));
-        assert_eq!(decode(encoded.as_bytes(), CollectionId(3), 4).unwrap(), operation);
+        encoded.place(4, LINK, Timestamp(77));
+        assert_eq!(
+            decode(encoded.as_bytes(), CollectionId(3), 4).unwrap(),
+            (LINK, operation)
+        );
         assert!(decode(encoded.as_bytes(), CollectionId(4), 4).is_err());
         assert!(decode(encoded.as_bytes(), CollectionId(3), 5).is_err());
     }
@@ -502,7 +530,7 @@ mod tests {
     #[test]
     fn no_alteration_or_cut_panics() {
         let mut encoded = Encoded::new(CollectionId(3), &operation());
-        encoded.place(4, Timestamp(77));
+        encoded.place(4, LINK, Timestamp(77));
         let bytes = encoded.as_bytes();
         for at in 0..bytes.len() {
             assert!(decode(&bytes[..at], CollectionId(3), 4).is_err());

@@ -35,6 +35,8 @@ mod records;
 mod recovery;
 mod search;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod types;
 mod users;
 mod write;

@@ -4,7 +4,10 @@
 //! whole in the log: it was acknowledged, or was about to be. Files that the manifest does not name are left-overs of a
 //! flush that did not get to its end, and are removed.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use saker_keyring::Lease;
 use saker_model::CollectionId;
@@ -12,7 +15,7 @@ use saker_storage::ObjectStore;
 use tokio::sync::mpsc;
 
 use crate::{
-    codec,
+    codec::{self, LogLink},
     error::{Error, ErrorKind, Result},
     manifest::ManifestState,
     opened::{Opened, prefix_of, stream_of},
@@ -86,6 +89,7 @@ pub(crate) async fn recover(
 async fn replay(opened: &Arc<Opened>) -> Result<()> {
     let shared = &opened.shared;
     let flushed = opened.memory().position;
+    let mut seen = BTreeMap::new();
     for info in shared.log.segments(&opened.stream).await? {
         let sequence = info.sequence.0;
         if flushed.is_some_and(|position| sequence < position.sequence) {
@@ -93,7 +97,8 @@ async fn replay(opened: &Arc<Opened>) -> Result<()> {
         }
         let contents = shared.log.read_segment(&opened.stream, info.sequence).await?;
         let this = Arc::clone(opened);
-        Shared::blocking(move || {
+        let before = seen.clone();
+        let records = Shared::blocking(move || {
             let segment = format!("{sequence} of {}", this.stream);
             let refused = |error| Error::opening(error, "log segment", &segment);
             let mut log = this.lease.open_log(contents.file, &contents.header).map_err(refused)?;
@@ -105,17 +110,45 @@ async fn replay(opened: &Arc<Opened>) -> Result<()> {
                 };
                 let position = LogPosition { sequence, record };
                 record += 1;
-                let operation = codec::decode(&plain, this.collection, sequence)?;
+                let (link, operation) = codec::decode(&plain, this.collection, sequence)?;
+                if record == 1 {
+                    check_link(&this, sequence, link, flushed, &before)?;
+                }
                 observe(&this, &operation);
                 if flushed.is_none_or(|flushed| position > flushed) {
                     this.apply(operation, position, plain.len())?;
                 }
             }
-            Ok(())
+            Ok(record)
         })
         .await?;
+        seen.insert(sequence, records);
     }
     Ok(())
+}
+
+/// Records that are in no file must be in the log: a segment that is missing or shorter than it was known to be was
+/// taken away, cut, or replaced by an older copy of itself.
+fn check_link(
+    opened: &Opened,
+    sequence: u64,
+    link: LogLink,
+    flushed: Option<LogPosition>,
+    seen: &BTreeMap<u64, u64>,
+) -> Result<()> {
+    let needed = link.sequence != 0 && flushed.is_none_or(|flushed| link.sequence >= flushed.sequence);
+    let there = seen.get(&link.sequence).copied().unwrap_or(0);
+    if !needed || there >= link.records {
+        return Ok(());
+    }
+    let (before, known, stream) = (link.sequence, link.records, &opened.stream);
+    Err(Error::new(
+        ErrorKind::Corrupt,
+        format!(
+            "log segment {before} of {stream} has {there} records, segment {sequence} knows of {known}; restore the \
+             log from a backup"
+        ),
+    ))
 }
 
 /// No timestamp and no key that the server made comes a second time.

@@ -11,7 +11,7 @@ use saker_storage::{LogAppend, LogAppender, LogError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    codec::{Encoded, Operation},
+    codec::{Encoded, LogLink, Operation},
     error::{Error, ErrorKind, Result},
     opened::{Applied, Opened, interrupted},
     records::LogPosition,
@@ -28,6 +28,7 @@ struct Active {
     appender: Box<dyn LogAppender>,
     sealer: LogSealer,
     sequence: u64,
+    link: LogLink,
     records: u64,
 }
 
@@ -45,6 +46,8 @@ pub(crate) enum Queued {
     },
     /// Moves everything before it aside.
     Freeze(oneshot::Sender<()>),
+    /// Says when everything before it is done.
+    Barrier(oneshot::Sender<()>),
 }
 
 /// Writes of more bytes than this are encoded and sealed on the blocking pool: about 500 µs of work.
@@ -87,7 +90,7 @@ impl Opened {
             let mut active = self.active(&mut writer).await?;
             active.appender.ready().await;
             operation.timestamp = self.shared.oracle.now();
-            encoded.place(active.sequence, operation.timestamp);
+            encoded.place(active.sequence, active.link, operation.timestamp);
             let bytes = encoded.as_bytes().len();
             let (mut active, sealed) = if bytes > INLINE_BYTES_MAX {
                 Shared::blocking(move || {
@@ -138,25 +141,31 @@ impl Opened {
                 return Ok(active);
             }
             close(&mut active);
+            // So that the next segment knows all records of this one.
+            let (done, receive) = oneshot::channel();
+            self.queue.send(Queued::Barrier(done)).map_err(|_| interrupted(self))?;
+            receive.await.map_err(|_| interrupted(self))?;
         }
         let file = FileId::random();
         let (header, sealer) = self.lease.log_sealer(file)?;
         let appender = self.shared.log.create_segment(&self.stream, header, file).await?;
         let sequence = appender.sequence().0;
-        if self
-            .memory()
-            .position
-            .is_some_and(|position| position.sequence >= sequence)
-        {
+        let position = self.memory().position;
+        if position.is_some_and(|position| position.sequence >= sequence) {
             return Err(Error::internal(format!(
                 "log segment {sequence} of {} was there before",
                 self.stream
             )));
         }
+        let link = position.map_or(LogLink::default(), |position| LogLink {
+            sequence: position.sequence,
+            records: position.record + 1,
+        });
         Ok(Active {
             appender,
             sealer,
             sequence,
+            link,
             records: 0,
         })
     }
@@ -191,6 +200,9 @@ impl Opened {
             };
             match queued {
                 None => return,
+                Some(Queued::Barrier(done)) => {
+                    let _gone = done.send(());
+                }
                 Some(Queued::Freeze(done)) => {
                     self.freeze();
                     // Whoever asked may have gone away.

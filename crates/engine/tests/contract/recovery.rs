@@ -242,3 +242,33 @@ async fn small_log_segments_roll_and_are_trimmed() {
         engine.shutdown().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_segment_that_was_taken_away_or_cut_is_missed() {
+    let mut cluster = Cluster::new();
+    cluster.config.log_segment_bytes_max = 4_096;
+    let engine = cluster.open().await;
+    collection(&engine, "default", "c", "FLAT").await;
+    for batch in 0..20 {
+        insert(&engine, "default", "c", batch * 20..batch * 20 + 20).await;
+    }
+    engine.shutdown().await;
+    drop(engine);
+    let mut files = Vec::new();
+    crate::sealed::walk(&cluster.dir.join("log"), &mut files);
+    files.retain(|file| file.metadata().unwrap().len() > 1_000);
+    files.sort();
+    assert!(files.len() > 4, "{files:?}");
+    let gone = cluster.crash_image("gone");
+    std::fs::remove_file(gone.join(files[2].strip_prefix(&cluster.dir).unwrap())).unwrap();
+    let engine = cluster.try_open(&gone).await.unwrap();
+    crate::common::eventually("the refusal", || async {
+        let request = crate::common::search_request("default", "c", 1, 1);
+        matches!(engine.search(request).await, Err(error) if error.kind == saker_engine::ErrorKind::Corrupt)
+    })
+    .await;
+    // All of it, for comparison.
+    let engine = cluster.open().await;
+    loaded(&engine, "default", "c").await;
+    assert_eq!(ids(&engine, "default", "c").await, (0..400).collect::<Vec<_>>());
+}
