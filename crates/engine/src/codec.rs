@@ -158,6 +158,23 @@ const PART_BYTES_MIN: usize = 16;
 const COLUMN_BYTES_MIN: usize = 10;
 const GROUP_BYTES_MIN: usize = 22;
 
+/// Bytes of a batch, roughly and cheaply: texts count as if they were short.
+pub(crate) fn batch_bytes(rows: &RowBatch) -> usize {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "an estimate only")]
+    let vectors = rows.columns().iter().map(|column| match &column.data {
+        ColumnData::FloatVector { data, .. } => size_of_val(data.as_slice()),
+        _ => column.rows() * 24,
+    });
+    vectors.sum()
+}
+
+impl Operation {
+    /// Bytes of its rows and keys, roughly and cheaply.
+    pub(crate) fn bytes(&self) -> usize {
+        self.parts.iter().map(|(_, rows)| batch_bytes(rows)).sum::<usize>() + self.deletes.len() * 24
+    }
+}
+
 fn size_hint(operation: &Operation) -> usize {
     #[expect(clippy::wildcard_enum_match_arm, reason = "a hint only")]
     let column = |column: &Column| match &column.data {

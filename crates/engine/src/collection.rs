@@ -1,19 +1,22 @@
 //! One collection of a database: what is known of it without a key, and the way to its rows.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, RwLock,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use saker_keyring::Unverified;
-use saker_model::CollectionId;
+use saker_model::{CollectionId, PartitionId};
 use saker_storage::{Expected, MetaBatch};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    error::{Error, Result},
-    opened::Opened,
+    error::{Error, ErrorKind, Result},
+    opened::{Opened, Pinned},
     records::{CollectionRecord, meta_key, seal},
     recovery,
     shared::Shared,
@@ -43,6 +46,9 @@ struct Load {
     percent: Arc<AtomicUsize>,
     failure: Option<Error>,
 }
+
+/// Pause before a load that met a lock and an unlock begins again.
+const LOAD_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 impl Collection {
     pub(crate) fn new(
@@ -150,12 +156,25 @@ impl Collection {
             None => Err(self.not_loaded()),
         }
     }
+    /// All rows as of now, of these partitions (all if `None`).
+    ///
+    /// # Errors
+    /// A locked zone; not loaded.
+    pub(crate) fn pin(self: &Arc<Self>, opened: &Opened, partitions: Option<&[PartitionId]>) -> Result<Vec<Pinned>> {
+        opened.pin(partitions).ok_or_else(|| match opened.check() {
+            Err(refusal) => refusal,
+            Ok(()) => self.not_loaded(),
+        })
+    }
     /// Why it cannot be read. What should be loaded and is not (after a failed store, say) begins to load.
     pub(crate) fn not_loaded(self: &Arc<Self>) -> Error {
         let name = self.name();
         let mut error = Error::not_loaded(&name);
         let failure = self.load.lock().unwrap_or_else(PoisonError::into_inner).failure.clone();
-        if self.record().load_wanted && self.access.zone.is_unlocked() {
+        let damaged = failure
+            .as_ref()
+            .is_some_and(|failure| failure.kind == ErrorKind::Corrupt);
+        if self.record().load_wanted && self.access.zone.is_unlocked() && !damaged {
             self.start_load();
         }
         if let Some(failure) = failure {
@@ -200,39 +219,65 @@ impl Collection {
         };
         let this = Arc::clone(self);
         self.shared.tasks.spawn(async move {
-            let outcome = async {
-                let opened = this.open().await?;
-                opened.load(&percent).await?;
-                opened.kick_builds();
-                Ok(())
-            };
-            let failure = outcome.await.err().map(|error: Error| this.access.explain(error));
-            if let Some(failure) = &failure {
-                tracing::warn!(collection = %this.id, "collection not loaded: {failure}");
+            loop {
+                let failure = this
+                    .load_once(&percent)
+                    .await
+                    .err()
+                    .map(|error| this.access.explain(error));
+                if let Some(failure) = &failure {
+                    tracing::warn!(collection = %this.id, "collection not loaded: {failure}");
+                }
+                let locked = matches!(&failure, Some(error) if matches!(error.kind, ErrorKind::ZoneLocked { .. }));
+                {
+                    let mut load = this.load.lock().unwrap_or_else(PoisonError::into_inner);
+                    // Locked and unlocked again meanwhile: whoever unlocked it found this load running.
+                    let again = locked && this.access.zone.is_unlocked() && !this.shared.stop.is_cancelled();
+                    if !again {
+                        load.running = false;
+                        load.failure = failure;
+                        return;
+                    }
+                }
+                tokio::time::sleep(LOAD_AGAIN_AFTER).await;
             }
-            let mut load = this.load.lock().unwrap_or_else(PoisonError::into_inner);
-            load.running = false;
-            load.failure = failure;
         });
     }
 
-    pub(crate) fn load_state(self: &Arc<Self>) -> LoadState {
+    async fn load_once(self: &Arc<Self>, percent: &AtomicUsize) -> Result<()> {
+        let opened = self.open().await?;
+        opened.load(percent).await?;
         if !self.record().load_wanted {
-            return LoadState::NotLoaded;
+            opened.release().await;
+        }
+        opened.kick_builds();
+        Ok(())
+    }
+
+    /// How far loading is.
+    ///
+    /// # Errors
+    /// Damage that keeps it from being loaded.
+    pub(crate) fn load_state(self: &Arc<Self>) -> Result<LoadState> {
+        if !self.record().load_wanted {
+            return Ok(LoadState::NotLoaded);
         }
         if self.current().is_some_and(|opened| opened.memory().loaded) {
-            return LoadState::Loaded;
+            return Ok(LoadState::Loaded);
         }
         let percent = {
             let load = self.load.lock().unwrap_or_else(PoisonError::into_inner);
-            load.percent.load(Ordering::Relaxed).min(99)
+            match &load.failure {
+                Some(failure) if failure.kind == ErrorKind::Corrupt => return Err(failure.clone()),
+                Some(_) | None => load.percent.load(Ordering::Relaxed).min(99),
+            }
         };
         if self.access.zone.is_unlocked() {
             // A load that failed (a full disk, say) is tried again by whoever looks.
             self.start_load();
         }
-        LoadState::Loading {
+        Ok(LoadState::Loading {
             percent: u8::try_from(percent).unwrap_or(99),
-        }
+        })
     }
 }

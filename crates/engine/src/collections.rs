@@ -321,7 +321,7 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::CollectionNotFound`].
     pub async fn load_state(&self, database: &str, collection: &str) -> Result<LoadState> {
-        Ok(self.collection(database, collection)?.load_state())
+        self.collection(database, collection)?.load_state()
     }
 
     /// Rows of the collection, or of one partition: exact while it is loaded; else without regard to deletes of rows
@@ -332,11 +332,9 @@ impl Engine {
     pub async fn row_count(&self, database: &str, collection: &str, partition: Option<&str>) -> Result<u64> {
         let opened = self.collection(database, collection)?.open().await?;
         let partition = partition.map(|name| opened.partition(name)).transpose()?;
-        let loaded = opened.memory().loaded;
         let partitions = partition.map(|partition| vec![partition]);
         let mut rows = 0;
-        if loaded {
-            let pinned = opened.pin(collection, partitions.as_deref())?;
+        if let Some(pinned) = opened.pin(partitions.as_deref()) {
             rows += pinned
                 .iter()
                 .map(|pin| pin.view.rows() - pin.view.deleted_rows())

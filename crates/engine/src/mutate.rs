@@ -6,6 +6,7 @@ use saker_model::{Column, ColumnData, PartitionId, PrimaryKey, RowBatch};
 
 use crate::{
     codec::Operation,
+    codec::batch_bytes,
     engine::Engine,
     error::{Error, ErrorKind, Result},
     events::Event,
@@ -16,8 +17,8 @@ use crate::{
     types::{Filter, MutationResult, PrimaryKeys},
 };
 
-/// Rows beyond which they are checked on the blocking pool.
-const INLINE_ROWS_MAX: usize = 256;
+/// Bytes of rows beyond which they are checked on the blocking pool: about 500 µs of work.
+const INLINE_BYTES_MAX: usize = 256 << 10;
 
 impl Engine {
     /// Writes rows; durable and visible when this returns. Keys are not checked for being there already, as in Milvus.
@@ -97,13 +98,15 @@ impl Engine {
         partition: Option<&str>,
         filter: Filter,
     ) -> Result<MutationResult> {
-        let opened = self.collection(database, collection)?.open().await?;
+        let collection = self.collection(database, collection)?;
+        let opened = collection.open().await?;
         if filter.text.trim().is_empty() {
             return Err(Error::invalid(
                 "delete needs a filter; to delete all rows give one that every row meets",
             ));
         }
-        let bound = bind_filter(&filter, &opened.schema)?;
+        let schema = Arc::clone(&opened.schema);
+        let bound = self.shared.compute(move || bind_filter(&filter, &schema)).await?;
         let delete_partition = partition
             .filter(|name| !name.is_empty())
             .map(|name| opened.partition(name))
@@ -112,7 +115,7 @@ impl Engine {
             Some(keys) => keys,
             None => {
                 let partitions = delete_partition.map(|partition| vec![partition]);
-                let pinned = opened.pin(collection, partitions.as_deref())?;
+                let pinned = collection.pin(&opened, partitions.as_deref())?;
                 self.shared
                     .compute(move || matching_keys(&pinned, bound.as_ref()))
                     .await?
@@ -166,7 +169,7 @@ struct Prepared {
 }
 
 async fn prepare(opened: &Arc<Opened>, partition: Option<&str>, rows: RowBatch, upsert: bool) -> Result<Prepared> {
-    if rows.rows() <= INLINE_ROWS_MAX {
+    if batch_bytes(&rows) <= INLINE_BYTES_MAX {
         return prepare_rows(opened, partition, rows, upsert);
     }
     let (opened, partition) = (Arc::clone(opened), partition.map(str::to_owned));

@@ -164,7 +164,9 @@ impl Opened {
         self.stop_builds.store(true, Ordering::Relaxed);
         self.stop.cancel();
         self.tasks.close();
-        *self.memory_mut() = Memory::default();
+        let decoded = std::mem::take(&mut *self.memory_mut());
+        // Gigabytes may have to be overwritten: not on a thread that has other zones to lock.
+        self.shared.compute.spawn(move || drop(decoded));
     }
     /// Where the files of a segment are.
     pub(crate) fn segment_prefix(&self, segment: SegmentId) -> String {
@@ -177,15 +179,12 @@ impl Opened {
         self.memory.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All rows as of now, of these partitions (all if `None`).
-    ///
-    /// # Errors
-    /// [`ErrorKind::CollectionNotLoaded`].
-    pub(crate) fn pin(&self, name: &str, partitions: Option<&[PartitionId]>) -> Result<Vec<Pinned>> {
+    /// All rows as of now, of these partitions (all if `None`); `None` if it is not loaded.
+    pub(crate) fn pin(&self, partitions: Option<&[PartitionId]>) -> Option<Vec<Pinned>> {
         let wanted = |partition: PartitionId| partitions.is_none_or(|wanted| wanted.contains(&partition));
         let memory = self.memory();
         if !memory.loaded {
-            return Err(Error::not_loaded(name));
+            return None;
         }
         let mut pinned = Vec::with_capacity(memory.sealed.len() + memory.frozen.len() + memory.growing.len());
         for segment in memory.sealed.values() {
@@ -202,7 +201,7 @@ impl Opened {
                 });
             }
         }
-        Ok(pinned)
+        Some(pinned)
     }
 
     /// Applies a durable write whose log record has `bytes` bytes. Called in log order, by recovery and then by the applier alone.

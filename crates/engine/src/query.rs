@@ -28,18 +28,18 @@ impl Engine {
     pub async fn query(&self, request: QueryRequest) -> Result<QueryResult> {
         let collection = self.collection(&request.database, &request.collection)?;
         let opened = collection.reading()?;
-        let schema = &opened.schema;
-        let output = fetch::resolve(&request.output_fields, schema)?.with_primary(schema);
-        let bound = bind_filter(&request.filter, schema)?;
-        let window = window(&request, &output)?;
         let partitions = opened.partitions(&request.partitions)?;
-        let pinned = opened
-            .pin(&request.collection, partitions.as_deref())
-            .map_err(|_| collection.not_loaded())?;
+        let pinned = collection.pin(&opened, partitions.as_deref())?;
         let running = Arc::clone(&opened);
         let outcome = self
             .shared
-            .compute(move || run(&running, &pinned, bound.as_ref(), &output, window))
+            .compute(move || {
+                let schema = &running.schema;
+                let output = fetch::resolve(&request.output_fields, schema)?.with_primary(schema);
+                let window = window(&request, &output)?;
+                let bound = bind_filter(&request.filter, schema)?;
+                run(&running, &pinned, bound.as_ref(), &output, window)
+            })
             .await;
         // Nothing is answered from memory after the lock.
         opened.check()?;

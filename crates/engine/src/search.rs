@@ -27,16 +27,14 @@ impl Engine {
     pub async fn search(&self, request: SearchRequest) -> Result<SearchResult> {
         let collection = self.collection(&request.database, &request.collection)?;
         let opened = collection.reading()?;
-        let plan = Plan::new(&opened, &request)?;
         let partitions = opened.partitions(&request.partitions)?;
-        let pinned = opened
-            .pin(&request.collection, partitions.as_deref())
-            .map_err(|_| collection.not_loaded())?;
+        let pinned = collection.pin(&opened, partitions.as_deref())?;
         let running = Arc::clone(&opened);
         let queries = request.queries_count;
+        // Checking and parsing too: a filter may be megabytes of ids.
         let outcome = self
             .shared
-            .compute(move || plan.run(&running, &pinned, &request.queries))
+            .compute(move || Plan::new(&running, &request)?.run(&running, &pinned, &request.queries))
             .await;
         // Nothing is answered from memory after the lock.
         opened.check()?;

@@ -50,12 +50,10 @@ pub(crate) enum Queued {
     Barrier(oneshot::Sender<()>),
 }
 
-/// Writes of more bytes than this are encoded and sealed on the blocking pool: about 500 µs of work.
+/// Writes of more bytes than this are encoded, sealed and applied on the blocking pool: about 500 µs of work.
 const INLINE_BYTES_MAX: usize = 512 << 10;
 /// Segments' worth of rows that may wait to be sealed.
 const BACKLOG_SEGMENTS_MAX: usize = 4;
-/// Rows beyond which a write is applied on the blocking pool.
-const INLINE_ROWS_MAX: usize = 2_048;
 
 impl Opened {
     /// Writes durably, then applies. The operation's timestamp is given here.
@@ -75,8 +73,7 @@ impl Opened {
 
     async fn append(self: &Arc<Self>, mut operation: Operation) -> Result<Applied> {
         let collection = self.collection;
-        let rows: usize = operation.parts.iter().map(|(_, rows)| rows.rows()).sum();
-        let (mut encoded, mut operation) = if rows + operation.deletes.len() > INLINE_ROWS_MAX {
+        let (mut encoded, mut operation) = if operation.bytes() > INLINE_BYTES_MAX {
             Shared::blocking(move || Ok((Encoded::new(collection, &operation), operation))).await?
         } else {
             (Encoded::new(collection, &operation), std::mem::take(&mut operation))
@@ -235,8 +232,7 @@ impl Opened {
         position: LogPosition,
         bytes: usize,
     ) -> Result<Applied> {
-        let rows: usize = operation.parts.iter().map(|(_, rows)| rows.rows()).sum();
-        let outcome = if rows + operation.deletes.len() > INLINE_ROWS_MAX {
+        let outcome = if operation.bytes() > INLINE_BYTES_MAX {
             let this = Arc::clone(self);
             Shared::blocking(move || this.apply(operation, position, bytes)).await
         } else {

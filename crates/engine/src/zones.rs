@@ -123,17 +123,13 @@ impl Access {
         }
     }
     fn go_dark(&self, events: &dyn EventSink, reason: &str) {
-        let was_open = self.zone.is_unlocked();
-        self.zone.lock();
-        if was_open {
-            self.notify(true);
-            let (database, root) = (self.name.clone(), self.root.clone());
-            events.on_event(&Event::ZoneLocked {
-                database,
-                root,
-                reason: reason.to_owned(),
-            });
-        }
+        self.notify(true);
+        let (database, root) = (self.name.clone(), self.root.clone());
+        events.on_event(&Event::ZoneLocked {
+            database,
+            root,
+            reason: reason.to_owned(),
+        });
     }
 }
 
@@ -321,8 +317,10 @@ impl Watcher {
                 let LockStatus::Locked { reason } = self.status() else {
                     return;
                 };
-                let zones = self.zones();
+                let mut zones = self.zones();
+                zones.retain(|access| access.zone.is_unlocked());
                 // All keys go before anything else is done.
+                zones.iter().for_each(|access| access.zone.lock());
                 zones.iter().for_each(|access| access.go_dark(&*self.events, &reason));
                 tracing::warn!(root = %self.root, zones = zones.len(), reason, "root key locked its zones");
             }
@@ -336,7 +334,13 @@ impl Watcher {
 
     /// Gets all keys of one zone and unlocks it.
     async fn unlock(&self, access: &Arc<Access>) {
-        match decrypt_all(&*self.keys, &access.record()).await {
+        let decrypted = decrypt_all(&*self.keys, &access.record()).await;
+        self.events.on_event(&Event::KeyUsed {
+            root: self.root.clone(),
+            operation: "Decrypt",
+            ok: decrypted.is_ok(),
+        });
+        match decrypted {
             Ok(keys) => {
                 if let Err(error) = access.zone.unlock(keys) {
                     *lock(&access.refused) = Some(error.to_string());
