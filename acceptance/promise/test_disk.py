@@ -1,0 +1,141 @@
+"""Nothing that was inserted can be read on the disk: looked for in every byte of everything that the product writes."""
+
+from __future__ import annotations
+
+import base64
+import os
+
+import pytest
+from conftest import Saker
+from pymilvus import DataType, MilvusClient, MilvusException
+
+from .canary import Canaries
+from .steps import connect, count, new_key
+
+DIM, ROWS = 8, 60
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    """A `saker dev` that asks for passwords."""
+    saker = Saker(tmp_path / "saker", "--auth")
+    saker.start()
+    yield saker
+    saker.stop()
+
+
+def collection_of_canaries(client: MilvusClient, canaries: Canaries) -> tuple[str, dict[str, str]]:
+    """A collection of which every name is a canary, too."""
+    name = canaries.word("collection name")
+    fields = {kind: canaries.word(f"name of the field for {kind}") for kind in ("text", "json", "words", "vector")}
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=True, description=canaries.word("description"))
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
+    schema.add_field(fields["text"], DataType.VARCHAR, max_length=200, description=canaries.word("field description"))
+    schema.add_field(fields["json"], DataType.JSON)
+    schema.add_field(fields["words"], DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=4, max_length=64)
+    schema.add_field(fields["vector"], DataType.FLOAT_VECTOR, dim=DIM)
+    index = client.prepare_index_params()
+    index.add_index(fields["vector"], index_name=canaries.word("index name"), index_type="HNSW", metric_type="COSINE")
+    client.create_collection(name, schema=schema, index_params=index, consistency_level="Strong")
+    client.create_alias(name, canaries.word("alias"))
+    client.create_partition(name, canaries.word("partition name"))
+    return name, fields
+
+
+def row_of_canaries(canaries: Canaries, fields: dict[str, str]) -> dict:
+    return {
+        "id": canaries.word("primary key"),
+        fields["text"]: f"before {canaries.word('text')} after",
+        fields["json"]: {canaries.word("JSON key"): [canaries.word("JSON value")]},
+        fields["words"]: [canaries.word("array element"), canaries.word("array element")],
+        fields["vector"]: canaries.vector(DIM),
+        canaries.word("dynamic key"): canaries.word("dynamic value"),
+    }
+
+
+def use_everything(client: MilvusClient, collection: str, fields: dict[str, str], rows: list[dict], canaries: Canaries) -> None:
+    """Requests that carry canaries: those that are answered, and those that are refused."""
+    text, vector = fields["text"], fields["vector"]
+    condition = f'{text} == "{rows[7][text]}"'
+    assert len(client.query(collection, filter=condition, output_fields=["*"])) == 1
+    assert client.query(collection, filter=f'{text} like "%{canaries.word("filter")}%"') == []
+    assert client.search(collection, [rows[3][vector]], limit=1)[0][0]["id"] == rows[3]["id"]
+    client.search(collection, [canaries.vector(DIM)], limit=3, filter=f'{text} != "{canaries.word("search filter")}"')
+    assert client.query(collection, filter=f'{canaries.word("unknown dynamic key")} > 3') == []
+    template = {"wanted": [canaries.word("filter template")]}
+    client.query(collection, filter=f"{text} in {{wanted}}", filter_params=template)
+    client.upsert(collection, [{**rows[9], text: canaries.word("upserted text")}])
+    client.delete(collection, ids=[rows[1]["id"], canaries.word("deleted key that is not there")])
+    client.delete(collection, filter=f'{text} == "{rows[2][text]}"')
+    for refused in (
+        lambda: client.query(collection, filter=f'{text} === "{canaries.word("bad filter")}"'),
+        lambda: client.delete(collection, filter=f'{text} and "{canaries.word("bad delete")}"'),
+        lambda: client.insert(collection, [{**rows[0], text: canaries.word("too long text") * 20}]),
+        lambda: client.search(collection, [[*canaries.vector(DIM), 1.0]], limit=1),
+    ):
+        with pytest.raises(MilvusException):
+            refused()
+
+
+def test_nothing_inserted_is_readable(guarded: Saker) -> None:
+    canaries = Canaries()
+    root = connect(guarded, token="root:Milvus")
+    password = canaries.word("password")
+    root.update_password("root", "Milvus", password)
+    root = connect(guarded, token=f"root:{password}")
+    user, user_password = canaries.word("user name"), canaries.word("password of the user")
+    root.create_user(user, user_password)
+    with pytest.raises(MilvusException):
+        guarded.client(user=user, password=canaries.word("wrong password"), timeout=5)
+    arn = new_key(guarded)
+    root.create_database("mine", properties={"cipher.enabled": "true", "cipher.key": arn})
+    # The platform's own databases are sealed just the same.
+    for database in ("mine", "default"):
+        client = connect(guarded, user=user, password=user_password, db_name=database)
+        collection, fields = collection_of_canaries(client, canaries)
+        rows = [row_of_canaries(canaries, fields) for _ in range(ROWS)]
+        client.insert(collection, rows)
+        assert canaries.found(guarded.directory, guarded.log) == []
+        use_everything(client, collection, fields, rows, canaries)
+        assert canaries.found(guarded.directory, guarded.log) == []
+        client.flush(collection)
+        client.delete(collection, ids=[rows[4]["id"]])
+        client.flush(collection)
+        assert count(client, collection) == ROWS - 3
+        assert any((guarded.directory / "data" / "objects").rglob("*-*"))
+        client.insert(collection, [row_of_canaries(canaries, fields)])
+    guarded.kms().disable_key(KeyId=arn)
+    assert canaries.found(guarded.directory, guarded.log) == []
+    guarded.kill()
+    assert canaries.found(guarded.directory, guarded.log) == []
+    guarded.start()
+    assert guarded.stop() == 0
+    assert canaries.found(guarded.directory, guarded.log) == []
+
+
+def test_a_word_in_the_clear_is_found(guarded: Saker) -> None:
+    """The search above is worth something only if it finds what is there."""
+    arn = new_key(guarded)
+    canaries = Canaries()
+    canaries.words[arn] = "the ARN"
+    # The key server's log of calls has it in the clear, as it should.
+    assert any("the ARN in " in hit and "cloudtrail.jsonl" in hit for hit in canaries.found(guarded.directory))
+    canaries = Canaries()
+    word, vector = canaries.word("text"), canaries.vector(DIM)
+    planted = guarded.directory / "data" / "objects" / "planted"
+    planted.parent.mkdir(exist_ok=True)
+    assert canaries.found(guarded.directory) == []
+    for needle in canaries.needles():
+        planted.write_bytes(os.urandom(1001) + needle + os.urandom(77))
+        assert len(canaries.found(guarded.directory)) == 1
+    for text in (word, f"ab{word}", f"a{word}bc"):
+        planted.write_bytes(base64.b64encode(text.encode()))
+        assert canaries.found(guarded.directory) == [f"text in base64 in {planted}"]
+    planted.write_bytes(b"abc" + canaries.vectors[0].tobytes())
+    assert len(canaries.found(guarded.directory)) == DIM // 2
+    assert len(vector) == DIM
+    planted.unlink()
+    named = planted.with_name(word)
+    named.write_bytes(b"")
+    assert len(canaries.found(guarded.directory)) == 1
+    named.unlink()
