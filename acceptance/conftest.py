@@ -8,6 +8,7 @@ from __future__ import annotations
 import configparser
 import itertools
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -161,7 +162,7 @@ _numbers = itertools.count()
 @pytest.fixture
 def name(request) -> str:
     """A name that no other test has."""
-    return f"t{next(_numbers)}_{request.node.name}"[:60].replace("[", "_").replace("]", "_").replace("-", "_")
+    return re.sub(r"\W", "_", f"t{next(_numbers)}_{request.node.name}")[:60]
 
 
 def eventually(condition, seconds: float = 20, interval: float = 0.1):

@@ -152,8 +152,7 @@ def test_same_name_with_other_fields(client: MilvusClient, books: str) -> None:
 
 def test_oversized_batch(client: MilvusClient, books: str, saker) -> None:
     """Over 64 MiB in one message: refused once and for all, by a status that the client does not retry."""
-    text = "x" * 60
-    rows = [{"id": key, "text": text, "vector": [0.5] * 4} for key in range(800_000)]
+    rows = [{**row(100 + key), "text": "x" * (1 << 20)} for key in range(65)]
     with pytest.raises((grpc.RpcError, MilvusException)) as refusal:
         client.insert(books, rows)
     assert "RESOURCE_EXHAUSTED" in str(refusal.value) and "67108864" in str(refusal.value)

@@ -174,7 +174,7 @@ def test_upsert_and_delete(client: MilvusClient, full: str) -> None:
     assert answer["upsert_count"] == 2
     assert client.get(full, ids="k0005")[0]["text"] == "changed"
     assert client.query(full, filter="", output_fields=["count(*)"])[0]["count(*)"] == 201
-    assert client.delete(full, ids=["k0005", "k0500"]) == {"delete_count": 2}
+    assert client.delete(full, ids=["k0005", "k0500"])["delete_count"] == 2
     assert client.get(full, ids=["k0005", "k0500"]) == []
     client.delete(full, filter="int32 >= 100000")
     assert client.query(full, filter="", output_fields=["count(*)"])[0]["count(*)"] == 99

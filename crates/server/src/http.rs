@@ -72,13 +72,17 @@ async fn too_large_is_final(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let out_of_range = text_of(response.headers(), "grpc-status") == Some("11");
     if out_of_range {
-        let limit = Limits::MESSAGE_BYTES_MAX;
-        let message = format!(
-            "message larger than the limit of {limit} bytes: send fewer rows in one request or ask for fewer in one answer"
-        );
-        response = tonic::Status::resource_exhausted(message).into_http::<axum::body::Body>();
+        response = too_large().into_http::<axum::body::Body>();
     }
     response
+}
+
+/// The refusal of a message that is too large, in either direction.
+pub(crate) fn too_large() -> tonic::Status {
+    let limit = Limits::MESSAGE_BYTES_MAX;
+    tonic::Status::resource_exhausted(format!(
+        "message larger than the limit of {limit} bytes: send fewer rows in one request or ask for fewer in one answer"
+    ))
 }
 
 async fn only_root(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {

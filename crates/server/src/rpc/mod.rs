@@ -21,6 +21,7 @@ mod users;
 
 use std::{sync::Arc, time::Instant};
 
+use saker_model::Limits;
 use saker_proto::{
     common,
     milvus::{self, milvus_service_server::MilvusService},
@@ -65,7 +66,7 @@ impl Call {
 }
 
 /// An answer that carries a status.
-trait Answer: Default + Send + 'static {
+trait Answer: prost::Message + Default + 'static {
     fn set_status(&mut self, status: common::Status);
     fn status_code(&self) -> i32;
 }
@@ -136,6 +137,10 @@ impl Service {
         self.node
             .metrics
             .rpc_answered(rpc, answer.status_code(), started.elapsed());
+        // Said here, where it can still be a status: found later, it would end the answer in its middle.
+        if answer.encoded_len() > Limits::MESSAGE_BYTES_MAX {
+            return Err(crate::http::too_large());
+        }
         Ok(Response::new(answer))
     }
 }

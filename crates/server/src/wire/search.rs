@@ -199,7 +199,10 @@ fn json_literal(value: Value, depth: usize) -> Option<Literal> {
     }
     match value {
         Value::Bool(value) => Some(Literal::Bool(value)),
-        Value::Number(number) => number.as_i64().map(Literal::Int).or_else(|| number.as_f64().map(Literal::Double)),
+        Value::Number(number) => number
+            .as_i64()
+            .map(Literal::Int)
+            .or_else(|| number.as_f64().map(Literal::Double)),
         Value::String(text) => Some(Literal::Text(text)),
         Value::Array(items) => {
             let items: Option<Vec<_>> = items.into_iter().map(|item| json_literal(item, depth + 1)).collect();
