@@ -39,6 +39,7 @@ mod shared;
 mod tests;
 mod types;
 mod users;
+mod verify;
 mod write;
 mod zones;
 
@@ -49,3 +50,4 @@ pub use error::{Error, ErrorKind, Result};
 pub use events::{Event, EventSink, NoEvents};
 pub use saker_query::{Literal, Templates};
 pub use types::*;
+pub use verify::{Finding, OnProgress, Verification, verify};
