@@ -37,9 +37,6 @@ pub(super) struct Options {
 
 pub(super) async fn run(options: Options) -> Result<Outcome, Failed> {
     let (dir, keys) = places(&options)?;
-    if !dir.join("SAKER").is_file() {
-        return Err(format!("{} is no data directory: there is no file SAKER in it", dir.display()).into());
-    }
     let keys = KeyServices::connect(keys).await?;
     let stores = EmbeddedStores::open(&dir).await?;
     let bar = if options.json {
@@ -76,9 +73,11 @@ fn places(options: &Options) -> Result<(PathBuf, KeyServicesConfig), Failed> {
     if let Some(path) = &options.config {
         let config = Config::read(path)?;
         let dir = options.dir.clone().unwrap_or_else(|| config.data.dir.clone());
+        check_is_ours(&dir)?;
         return Ok((dir, config.key_services_config()));
     }
     let dir = std::path::absolute(options.dir.clone().unwrap_or_default())?;
+    check_is_ours(&dir)?;
     let beside = dir.parent().unwrap_or(Path::new("/"));
     let key_file = options
         .platform_key_file
@@ -108,6 +107,14 @@ fn places(options: &Options) -> Result<(PathBuf, KeyServicesConfig), Failed> {
             aws,
         },
     ))
+}
+
+/// Opening the stores would begin a data directory where there is none.
+fn check_is_ours(dir: &Path) -> Result<(), Failed> {
+    if dir.join("SAKER").is_file() {
+        return Ok(());
+    }
+    Err(format!("{} is no data directory: there is no file SAKER in it", dir.display()).into())
 }
 
 /// Files that are neither ours nor begin as a sealed file or log segment does.
