@@ -8,3 +8,4 @@ mod indexes;
 mod recovery;
 mod revocation;
 mod sealed;
+mod stress;
