@@ -29,7 +29,6 @@ use crate::{
 };
 
 /// Everything that the database's port answers, gRPC included.
-#[must_use]
 pub fn router(node: Arc<Node>) -> Router {
     let grpc = MilvusServiceServer::new(Service::new(Arc::clone(&node)))
         .max_decoding_message_size(Limits::MESSAGE_BYTES_MAX)

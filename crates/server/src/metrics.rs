@@ -170,7 +170,15 @@ impl EventSink for Metrics {
             Event::Deleted { rows, .. } => self.rows_deleted.inc_by(*rows),
             Event::DatabaseCreated { database, root } => tracing::info!(database, key = %root, "database created"),
             Event::DatabaseDropped { database } => tracing::info!(database, "database dropped"),
-            _ => {}
+            // Counted where requests are answered, or of no use to an operator.
+            Event::CollectionCreated { .. }
+            | Event::CollectionDropped { .. }
+            | Event::Searched { .. }
+            | Event::Queried { .. }
+            | Event::Inserted { .. }
+            | Event::Flushed { .. }
+            | Event::IndexBuilt { .. }
+            | _ => {}
         }
     }
 }

@@ -19,28 +19,25 @@ pub struct Node {
     pub auth: Authenticator,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    clock: Arc<dyn Clock>,
     clients: AtomicI64,
 }
 
 impl Node {
     /// A node over an open engine.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, auth: Authenticator, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(engine: Arc<Engine>, auth: Authenticator, metrics: Arc<Metrics>, clock: &dyn Clock) -> Self {
         // Identifiers of clients differ between runs, so that a client sees that the server is a new one.
         let first = i64::try_from(clock.wall_ms()).unwrap_or(1).max(1);
         Self {
             engine,
             auth,
             metrics,
-            clock,
             clients: AtomicI64::new(first),
         }
     }
-    /// The current time as clients know it.
-    #[must_use]
+    /// A fresh timestamp, greater than that of every write before.
     pub fn timestamp(&self) -> Timestamp {
-        Timestamp::from_millis(self.clock.wall_ms())
+        self.engine.allocate_timestamp()
     }
     /// A number for a client that connects; never 0.
     pub fn next_client_identifier(&self) -> i64 {

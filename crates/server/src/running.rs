@@ -91,7 +91,7 @@ impl Running {
         let engine = Engine::open(config, stores, keys, settings.platform_root).await?;
         let auth = Authenticator::new(settings.auth_required)?;
         auth.prepare(&engine).await?;
-        let node = Arc::new(Node::new(engine, auth, metrics, clock));
+        let node = Arc::new(Node::new(engine, auth, metrics, &*clock));
         let stop = CancellationToken::new();
         let router = http::router(Arc::clone(&node));
         let serving = tokio::spawn(listen::serve(listener, tls, router, stop.clone()));

@@ -1,4 +1,5 @@
 //! The server as a gRPC client sees it: one process, a real engine in a temporary directory, a real socket.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
 

@@ -62,7 +62,6 @@ pub(super) async fn search(node: &Node, call: &Call, request: SearchRequest) -> 
         filter: filter_in(request.dsl, request.expr_template_values)?,
         output_fields: request.output_fields.clone(),
         round_decimal: settings.round_decimal,
-        ..EngineSearch::default()
     };
     let step = settings.iterator.as_ref();
     if let Some(step) = step {

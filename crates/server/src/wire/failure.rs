@@ -170,6 +170,7 @@ impl From<saker_engine::Error> for Failure {
             | Kind::KeyUnusable { .. }
             | Kind::Unsupported => (Code::INVALID_PARAMETER, ErrorCode::IllegalArgument, false),
             Kind::ZoneLocked { .. } | Kind::QuotaExceeded => (Code::FORCE_DENY, ErrorCode::ForceDeny, false),
+            Kind::RateLimit => (Code::RATE_LIMIT, ErrorCode::RateLimit, true),
             Kind::Full => (Code::IO_FAILED, ErrorCode::DiskQuotaExhausted, true),
             Kind::Storage => (Code::IO_FAILED, ErrorCode::UnexpectedError, true),
             Kind::Corrupt => (Code::IO_FAILED, ErrorCode::UnexpectedError, false),

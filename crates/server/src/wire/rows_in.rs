@@ -331,6 +331,10 @@ fn array_in(field: &FieldSchema, data: Option<Scalars>) -> Result<ArrayValue, Fa
     let Some(data) = data else {
         return Ok(empty_array(field.element_type));
     };
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only the narrow types have a range of their own"
+    )]
     let range = match element {
         DataType::Int8 => i32::from(i8::MIN)..=i32::from(i8::MAX),
         DataType::Int16 => i32::from(i16::MIN)..=i32::from(i16::MAX),
@@ -387,7 +391,7 @@ fn check_dimension(field: &FieldSchema, dim: usize, values: usize) -> Result<(),
             field.name, field.dim
         )));
     }
-    if values % field.dim != 0 {
+    if !values.is_multiple_of(field.dim) {
         return Err(Failure::invalid(format_args!(
             "the length of float data should divide the dim({}) of field {}, got {values} values",
             field.dim, field.name

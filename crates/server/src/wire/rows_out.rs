@@ -34,6 +34,10 @@ pub fn column_out(column: OutputColumn, schema: &CollectionSchema) -> FieldData 
     let element = schema.field_by_id(column.field).and_then(|field| field.element_type);
     let data_type = column.data.data_type();
     let valid_data = column.validity.as_ref().map(bits).unwrap_or_default();
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "everything but vectors is a scalar on the wire"
+    )]
     let field = match column.data {
         ColumnData::FloatVector { dim, data } => Field::Vectors(VectorField {
             dim: i64::try_from(dim).unwrap_or(i64::MAX),

@@ -123,12 +123,10 @@ pub fn schema_in(encoded: &[u8], collection: &str) -> Result<CollectionSchema, F
             Limits::FIELDS_MAX
         )));
     }
-    let mut next_id = FieldId::FIRST_USER.0;
     let mut fields = Vec::with_capacity(wire.fields.len());
-    for wire_field in wire.fields {
+    for (id, wire_field) in (FieldId::FIRST_USER.0..).zip(wire.fields) {
         let mut field = field_in(wire_field, collection)?;
-        field.id = FieldId(next_id);
-        next_id += 1;
+        field.id = FieldId(id);
         fields.push(field);
     }
     let schema = CollectionSchema {
