@@ -13,6 +13,7 @@ from conftest import Saker, binary, eventually, free_port
 from pymilvus import MilvusClient, MilvusException
 
 from .steps import Library, connect, new_key, sealed_database, wait_until_back, wait_until_dark
+from .vault import Vault
 
 
 class Reader(threading.Thread):
@@ -102,62 +103,6 @@ def test_names_and_drops_work_in_the_dark(own_saker: Saker) -> None:
     assert "dark" not in client.list_databases()
     left = [path for part in ("objects", "log") for path in (own_saker.directory / "data" / part).rglob("*") if path.is_file()]
     assert left == []
-
-
-class Vault:
-    """A stopped server with two databases under two keys, and one under the platform's, each with files of every kind."""
-
-    NAMES = ("ours", "theirs", "default")
-
-    def __init__(self, saker: Saker) -> None:
-        self.saker, self.data = saker, saker.directory / "data"
-        self.libraries: dict[str, Library] = {}
-        self.files: dict[str, dict[str, list[Path]]] = {}
-        seen: set[Path] = set()
-        for seed, name in enumerate(self.NAMES):
-            client = connect(saker) if name == "default" else sealed_database(saker, name, new_key(saker))
-            self.libraries[name] = Library(client, seed=seed)
-            new = {path for path in self.data.rglob("*") if path.is_file() and path.name not in ("LOCK", "SAKER", "meta.redb")} - seen
-            seen |= new
-            # In order of size, so that what stands for the same column of two databases has the same place.
-            by_size = sorted(new, key=lambda path: path.stat().st_size)
-            self.files[name] = {part: [path for path in by_size if path.relative_to(self.data).parts[0] == part] for part in ("objects", "log")}
-            assert self.files[name]["objects"] and self.files[name]["log"]
-            client.close()
-        assert saker.stop() == 0
-        self._whole = saker.directory / "whole"
-        shutil.copytree(self.data, self._whole)
-
-    def mend(self) -> None:
-        shutil.rmtree(self.data)
-        shutil.copytree(self._whole, self.data)
-
-    def is_refused(self, *harmed: str) -> None:
-        """The harmed databases refuse by name of what failed, the others answer; nothing answers wrongly."""
-        self.saker.start()
-        try:
-            for name, library in self.libraries.items():
-                client = connect(self.saker, db_name=name)
-                if name in harmed:
-                    error = settled_refusal(library, client)
-                    assert error.code == 1001 and "verification" in error.message, str(error)
-                else:
-                    eventually(lambda library=library, client=client: library.refusal(client) is None)
-                    library.check(client)
-                client.close()
-        finally:
-            assert self.saker.stop() == 0, self.saker.log_text()
-
-
-def settled_refusal(library: Library, client: MilvusClient) -> MilvusException:
-    """What a search says once loading has come to an end. An answer at any moment is a failure."""
-    until = time.monotonic() + 20
-    while True:
-        error = library.refusal(client)
-        assert error is not None, "a search is answered from files that were tampered with"
-        if error.code == 1001 or time.monotonic() > until:
-            return error
-        time.sleep(0.1)
 
 
 @pytest.fixture

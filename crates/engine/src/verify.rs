@@ -318,6 +318,9 @@ impl Walk<'_> {
         }
         let refused = |_| "it failed verification; restore it from a backup".to_owned();
         let identity = known.or_else(|| claimed(&header)).ok_or("its header makes no sense")?;
+        if !object.path.as_str().ends_with(&format!("/{}", identity.file)) {
+            return Err(format!("it is a copy of file {} under another name", identity.file));
+        }
         let file = lease.open_file(identity, &header, object.bytes).map_err(refused)?;
         let last = store
             .get_range(&object.path, file.last_frame_range())
