@@ -150,6 +150,7 @@ impl Collection {
     /// # Errors
     /// A locked zone; not loaded.
     pub(crate) fn reading(self: &Arc<Self>) -> Result<Arc<Opened>> {
+        self.shared.check_running()?;
         self.access.lease()?;
         match self.current() {
             Some(opened) => Ok(opened),

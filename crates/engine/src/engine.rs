@@ -25,7 +25,7 @@ use crate::{
     shared::Shared,
     types::{KeyStatus, LockStatus},
     users::Users,
-    zones::{Access, Watcher, ZoneOwner, decrypt_all, reason_of},
+    zones::{Access, Watcher, ZoneOwner, bounded, decrypt_all, reason_of},
 };
 
 /// The object store, metadata store and log that an engine keeps everything in.
@@ -443,8 +443,7 @@ async fn platform_record(meta: &dyn MetaStore, keys: &dyn KeyService, root: &Roo
         database: zone.to_string(),
         purpose: KeyPurpose::ZoneKey,
     };
-    let generated = keys
-        .generate_data_key(root, &context)
+    let generated = bounded(root, keys.generate_data_key(root, &context))
         .await
         .map_err(|error| platform_refused(root, &error))?;
     let versions = vec![(ZoneKeyVersion::FIRST, generated.wrapped)];

@@ -353,3 +353,56 @@ async fn keys_are_tried_before_anything_is_stored() {
         .unwrap();
     assert_eq!(engine.describe_database("d").await.unwrap().properties["note"], "y");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_default_key_encrypts_every_new_database_unless_it_says_false() {
+    let mut cluster = Cluster::new();
+    cluster.config.default_key = Some(cluster.customer.clone());
+    let engine = cluster.open().await;
+    let enabled = |text: &str| [("cipher.enabled".to_owned(), text.to_owned())].into();
+    assert!(
+        engine
+            .create_database("plain", Default::default())
+            .await
+            .unwrap()
+            .customer_key
+    );
+    assert!(
+        engine
+            .create_database("asked", enabled("true"))
+            .await
+            .unwrap()
+            .customer_key
+    );
+    let refused = engine.create_database("off", enabled("false")).await.unwrap();
+    assert_eq!((refused.customer_key, refused.root), (false, cluster.platform.clone()));
+    assert!(!refused.properties.contains_key("cipher.key"));
+    // Each database has a zone of its own.
+    let zones: std::collections::BTreeSet<_> = engine
+        .list_databases()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|d| d.id)
+        .collect();
+    assert_eq!(zones.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_platform_key_there_is_no_start_and_a_clear_reason() {
+    let cluster = Cluster::new();
+    two_databases(&cluster).await.shutdown().await;
+    cluster.kms.set(&cluster.platform, KmsAnswer::Deny(Denial::Disabled));
+    let error = cluster.try_open(&cluster.dir).await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::KeyUnusable { .. }), "{error:?}");
+    assert!(
+        error.message.contains(cluster.platform.as_str()) && error.message.contains("disabled"),
+        "{error}"
+    );
+    cluster.kms.set(&cluster.platform, KmsAnswer::Right);
+    let engine = cluster.open().await;
+    loaded(&engine, DB, "c").await;
+    engine.shutdown().await;
+    let late = engine.search(search_request(DB, "c", 1, 1)).await.unwrap_err();
+    assert_eq!(late.kind, ErrorKind::ShuttingDown);
+}
