@@ -162,6 +162,8 @@ def test_authentication(server) -> None:
     with pytest.raises(grpc.RpcError) as refusal:
         milvus_pb2_grpc.MilvusServiceStub(channel).ListDatabases(milvus_pb2.ListDatabasesRequest())
     assert refusal.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    metrics = requests.get(f"{one.uri}/metrics", timeout=10).text
+    assert 'saker_grpc_refused_total{rpc="ListDatabases",status="16"} 1' in metrics
 
     root = one.client(token="root:Milvus")
     simple_collection(root, "books", rows=3)

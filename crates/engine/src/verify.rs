@@ -125,10 +125,10 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn finding(&mut self, what: impl ToString, problem: impl ToString) {
+    fn finding(&mut self, what: &dyn std::fmt::Display, problem: impl Into<String>) {
         self.report.findings.push(Finding {
             what: what.to_string(),
-            problem: problem.to_string(),
+            problem: problem.into(),
         });
     }
     fn step(&mut self, bytes: u64) {
@@ -205,7 +205,7 @@ impl Walk<'_> {
                 } else {
                     "it is not sealed".to_owned()
                 };
-                self.finding(key, problem);
+                self.finding(&key, problem);
                 None
             }
         }
@@ -213,7 +213,7 @@ impl Walk<'_> {
 
     async fn database(&mut self, key: &MetaKey, record: DatabaseRecord, keys: &dyn KeyService) {
         if record.zone.context.cluster != self.cluster {
-            self.finding(key, "its zone belongs to another cluster");
+            self.finding(&key, "its zone belongs to another cluster");
         }
         let lease = match unlocked(keys, &record.zone).await {
             Ok(lease) => Some(lease),
@@ -236,7 +236,7 @@ impl Walk<'_> {
     async fn collection(&mut self, collection: CollectionId, database: DatabaseId) -> Result<()> {
         let Some(zone) = self.databases.get(&database) else {
             self.finding(
-                format!("collection/{collection}"),
+                &format!("collection/{collection}"),
                 format!("its database {database} is not there"),
             );
             return Ok(());
@@ -297,7 +297,7 @@ impl Walk<'_> {
             }
         }
         for path in expected.into_keys() {
-            self.finding(path, "it is missing");
+            self.finding(&path, "it is missing");
         }
     }
 
@@ -359,7 +359,7 @@ impl Walk<'_> {
                     self.report.log_records += records;
                     self.report.bytes += segment.bytes;
                 }
-                Err(problem) => self.finding(what, problem),
+                Err(problem) => self.finding(&what, problem),
             }
             self.step(segment.bytes);
         }
@@ -407,11 +407,11 @@ impl Walk<'_> {
 
     fn header_only(&mut self, what: &dyn std::fmt::Display, header: &Unverified, zone: ZoneId) {
         if !is_sealed(header) {
-            self.finding(what, "it is not sealed");
+            self.finding(&what, "it is not sealed");
         } else if zone_of(header) == Some(zone) {
             self.report.header_only += 1;
         } else {
-            self.finding(what, "it is sealed for another zone than its database's");
+            self.finding(&what, "it is sealed for another zone than its database's");
         }
     }
 
@@ -423,7 +423,7 @@ impl Walk<'_> {
             .await
         {
             Ok(header) => self.header_only(&object.path, &header, zone),
-            Err(error) => self.finding(&object.path, error),
+            Err(error) => self.finding(&object.path, error.to_string()),
         }
         self.step(object.bytes);
     }
@@ -433,7 +433,7 @@ impl Walk<'_> {
             let what = format!("log/{stream}/{}", segment.sequence);
             match self.stores.log.read_segment(stream, segment.sequence).await {
                 Ok(contents) => self.header_only(&what, &contents.header, zone),
-                Err(error) => self.finding(what, error),
+                Err(error) => self.finding(&what, error.to_string()),
             }
             self.step(segment.bytes);
         }
@@ -461,7 +461,7 @@ impl Walk<'_> {
                 .is_some_and(|id| known.iter().any(|k| k == id));
             if !owned {
                 self.finding(
-                    format!("log/{stream}"),
+                    &format!("log/{stream}"),
                     "it belongs to no collection of the catalog; the next start removes it",
                 );
             }

@@ -17,7 +17,7 @@ use axum::{
 };
 use saker_engine::{KeyStatus, LockStatus};
 use saker_model::Limits;
-use saker_proto::milvus::milvus_service_server::MilvusServiceServer;
+use saker_proto::{MILVUS_RPCS, milvus::milvus_service_server::MilvusServiceServer};
 use serde_json::{Value, json};
 use tonic::service::Routes;
 
@@ -36,8 +36,8 @@ pub fn router(node: Arc<Node>) -> Router {
     let grpc = Routes::new(grpc)
         .into_axum_router()
         .reset_fallback()
-        .layer(middleware::from_fn(too_large_is_final))
-        .layer(middleware::from_fn_with_state(Arc::clone(&node), grpc_user));
+        .layer(middleware::from_fn_with_state(Arc::clone(&node), grpc_user))
+        .layer(middleware::from_fn_with_state(Arc::clone(&node), grpc_edge));
     let keys = Router::new()
         .route("/v2/cmek/keys", get(keys))
         .route("/v2/cmek/keys/check", post(check_keys))
@@ -65,16 +65,28 @@ async fn grpc_user(State(node): State<Arc<Node>>, mut request: Request, next: Ne
     }
 }
 
-/// Clients try OUT_OF_RANGE, with which a too large message is refused below, many times again. RESOURCE_EXHAUSTED, as
-/// every other gRPC server answers, they take as final.
-async fn too_large_is_final(request: Request, next: Next) -> Response {
+/// Counts what is refused before it is a Milvus answer, and makes a too large message final: clients try OUT_OF_RANGE,
+/// with which it is refused below, many times again. RESOURCE_EXHAUSTED, as every other gRPC server answers, they do not.
+async fn grpc_edge(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
+    let name = request.uri().path().rsplit('/').next().unwrap_or_default();
+    // Only names that are known: whoever calls must not make labels.
+    let rpc = MILVUS_RPCS
+        .iter()
+        .find(|known| **known == name)
+        .copied()
+        .unwrap_or("other");
     let mut response = next.run(request).await;
-    let out_of_range = text_of(response.headers(), "grpc-status") == Some("11");
-    if out_of_range {
+    if text_of(response.headers(), "grpc-status") == Some(OUT_OF_RANGE) {
         response = too_large().into_http::<axum::body::Body>();
+    }
+    if let Some(status) = text_of(response.headers(), "grpc-status").filter(|status| *status != "0") {
+        node.metrics.rpc_refused(rpc, status);
     }
     response
 }
+
+/// The gRPC status code with which a too large message is refused while it is read.
+const OUT_OF_RANGE: &str = "11";
 
 /// The refusal of a message that is too large, in either direction.
 pub(crate) fn too_large() -> tonic::Status {

@@ -16,6 +16,7 @@ pub struct Metrics {
     registry: Registry,
     rpcs: IntCounterVec,
     rpc_seconds: HistogramVec,
+    rpcs_refused: IntCounterVec,
     rows_inserted: IntCounter,
     rows_deleted: IntCounter,
     searches: IntCounter,
@@ -75,6 +76,11 @@ impl Metrics {
                 &["rpc", "code"],
             )?,
             rpc_seconds,
+            rpcs_refused: counters(
+                "saker_grpc_refused_total",
+                "requests that ended with a gRPC status instead of a Milvus answer, by rpc and gRPC status code",
+                &["rpc", "status"],
+            )?,
             rows_inserted: counter("saker_rows_inserted_total", "rows inserted or upserted")?,
             rows_deleted: counter("saker_rows_deleted_total", "rows deleted")?,
             searches: counter("saker_search_queries_total", "query vectors searched for")?,
@@ -102,6 +108,10 @@ impl Metrics {
     pub fn rpc_answered(&self, rpc: &str, code: i32, took: Duration) {
         self.rpcs.with_label_values(&[rpc, &code.to_string()]).inc();
         self.rpc_seconds.with_label_values(&[rpc]).observe(took.as_secs_f64());
+    }
+    /// A request ended with this gRPC status code.
+    pub fn rpc_refused(&self, rpc: &str, status: &str) {
+        self.rpcs_refused.with_label_values(&[rpc, status]).inc();
     }
     /// Rows were written.
     pub fn rows_inserted(&self, rows: u64) {

@@ -92,6 +92,7 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     forbid_core_dumps();
+    say_where_it_panicked();
     if let Err(error) = start_logging(&cli.log) {
         output::error(format_args!("--log-level: {error}"));
         return ExitCode::from(2);
@@ -136,6 +137,14 @@ fn forbid_core_dumps() {
     if let Err(error) = rustix::process::setrlimit(Resource::Core, none) {
         output::error(format_args!("core dumps cannot be switched off: {error}"));
     }
+}
+
+/// A panic's message may quote what it was about, so only its place is logged.
+fn say_where_it_panicked() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a bug: the program panicked; report this place and the version");
+    }));
 }
 
 fn start_logging(options: &LogOptions) -> Result<(), Failed> {

@@ -19,8 +19,9 @@ mod rows;
 mod search;
 mod users;
 
-use std::{sync::Arc, time::Instant};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
+use futures::FutureExt as _;
 use saker_model::Limits;
 use saker_proto::{
     common,
@@ -151,8 +152,13 @@ async fn to_the_end<A: Send + 'static>(
 ) -> Result<A, Failure> {
     match tokio::spawn(work).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(saker_engine::Error::internal("the request's task ended without an answer").into()),
+        Err(_) => Err(no_answer()),
     }
+}
+
+/// The refusal of a request whose handler panicked; the panic itself is in the log.
+fn no_answer() -> Failure {
+    saker_engine::Error::internal("the request ended without an answer").into()
 }
 
 macro_rules! service {
@@ -168,7 +174,9 @@ macro_rules! service {
             ) -> Result<Response<$read_answer>, Status> {
                 let started = Instant::now();
                 let call = Call::of(&request);
-                let outcome = $read_by(&self.node, &call, request.into_inner()).await;
+                let work = $read_by(&self.node, &call, request.into_inner());
+                // A bug in one read must not take the other requests of its connection with it.
+                let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(no_answer()));
                 self.answered($read_name, started, outcome)
             })*
             $(async fn $change(
