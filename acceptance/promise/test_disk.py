@@ -17,8 +17,8 @@ DIM, ROWS = 8, 60
 
 @pytest.fixture
 def guarded(tmp_path):
-    """A `saker dev` that asks for passwords."""
-    saker = Saker(tmp_path / "saker", "--auth")
+    """A `saker dev` that asks for passwords and logs more than it does by default."""
+    saker = Saker(tmp_path / "saker", "--auth", "--log-level", "debug")
     saker.start()
     yield saker
     saker.stop()
@@ -111,6 +111,7 @@ def test_nothing_inserted_is_readable(guarded: Saker) -> None:
     guarded.start()
     assert guarded.stop() == 0
     assert canaries.found(guarded.directory, guarded.log) == []
+    assert " DEBUG " in guarded.log_text()
 
 
 def test_a_word_in_the_clear_is_found(guarded: Saker) -> None:

@@ -66,6 +66,16 @@ def test_contradictions(client: MilvusClient, saker: Saker, name: str) -> None:
     assert "cipher.mode" in refused(client, name, {"cipher.enabled": "true", "cipher.key": key, "cipher.mode": "none"})
 
 
+def test_a_key_is_never_ignored(client: MilvusClient, saker: Saker, name: str) -> None:
+    """Whoever names a key means it, whatever else is left out or spelled otherwise."""
+    key = new_key(saker)
+    for number, properties in enumerate(({"cipher.key": key}, {"cipher.key": key, "cipher.enabled": "TRUE"})):
+        client.create_database(f"{name}{number}", properties=properties)
+        shown = client.describe_database(f"{name}{number}")
+        assert (shown["cipher.enabled"], shown["cipher.key"]) == ("true", key)
+        client.drop_database(f"{name}{number}")
+
+
 @pytest.mark.parametrize("state", ["disabled", "pending deletion", "denied", "of another kind"])
 def test_keys_in_a_state_of_no_use(client: MilvusClient, saker: Saker, name: str, state: str) -> None:
     kms = saker.kms()
