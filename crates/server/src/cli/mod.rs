@@ -20,7 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 /// A vector database whose customer holds the keys.
 #[derive(Debug, Parser)]
-#[command(name = "saker", version, about, propagate_version = true)]
+#[command(
+    name = "saker",
+    version,
+    about = "A vector database whose customer holds the keys",
+    propagate_version = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -147,9 +152,12 @@ fn say_where_it_panicked() {
     }));
 }
 
+/// The AWS library's own messages name access key ids; they are let through only where `--log-level` asks for them.
+const QUIET_TARGETS: &str = "aws_config=warn,aws_runtime=warn,aws_smithy_runtime=warn";
+
 fn start_logging(options: &LogOptions) -> Result<(), Failed> {
     use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_new(&options.log_level)?;
+    let filter = EnvFilter::try_new(format!("{QUIET_TARGETS},{}", options.log_level))?;
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
