@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{overwrite, unlocked};
+use common::{holds, overwrite, unlocked};
 use saker_keyring::{Lease, SealedValue};
 use saker_storage::{Expected, LocalMeta, MetaBatch, MetaError, MetaKey, MetaStore};
 
@@ -214,4 +214,48 @@ async fn a_damaged_file_is_an_error() {
         }
     }
     assert!(refused > 0);
+}
+
+/// Shredding is worth nothing if the library keeps the old page.
+#[tokio::test]
+async fn a_removed_value_is_not_left_in_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("meta.redb");
+    let (_zone, lease) = unlocked();
+    let meta = LocalMeta::open(&path).unwrap();
+    put(&meta, &lease, "database/1", "kept").await;
+    // Written twice: the first value is in a page that was given up, too.
+    put(&meta, &lease, "database/2", "dropped").await;
+    let first = meta.get(&key("database/2")).await.unwrap().unwrap();
+    put(&meta, &lease, "database/2", "dropped, changed").await;
+    let second = meta.get(&key("database/2")).await.unwrap().unwrap();
+    assert!(holds(&std::fs::read(&path).unwrap(), second.as_bytes()));
+    let old = directory.path().join("link");
+    std::fs::hard_link(&path, &old).unwrap();
+
+    let mut batch = MetaBatch::new();
+    batch.delete(key("database/2"));
+    meta.commit(batch).await.unwrap();
+    for file in [&path, &old] {
+        let bytes = std::fs::read(file).unwrap();
+        for value in [&first, &second] {
+            assert!(
+                !holds(&bytes, &value.as_bytes()[..64]),
+                "a removed value is in {}",
+                file.display()
+            );
+        }
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+
+    // It goes on, and is all there when it is opened again.
+    put(&meta, &lease, "database/3", "later").await;
+    assert_eq!(opened(&meta, &lease, "database/1").await, Some("kept".to_owned()));
+    drop(meta);
+    overwrite(&directory.path().join("meta.redb.new"), b"left by a crash");
+    let meta = LocalMeta::open(&path).unwrap();
+    assert_eq!(opened(&meta, &lease, "database/1").await, Some("kept".to_owned()));
+    assert_eq!(opened(&meta, &lease, "database/2").await, None);
+    assert_eq!(opened(&meta, &lease, "database/3").await, Some("later".to_owned()));
+    assert!(!directory.path().join("meta.redb.new").exists());
 }

@@ -3,6 +3,10 @@
 //! After a failed write `redb` refuses further work until it is opened again, which is right: what the file holds is
 //! known only after its repair. So after a failed commit the file is opened again here, and readers wait for that. That is
 //! how reads go on while a disk is full, and writes once it has space.
+//!
+//! A commit that removes something moves what is left to a new file and overwrites the old one ([`meta_rewrite`]): that
+//! is what makes a dropped database's wrapped keys unreadable. If that fails (a full disk), the removal still holds, and
+//! the next one makes up for it.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -19,6 +23,7 @@ use tokio::sync::Semaphore;
 use crate::{
     Expected, MetaBatch, MetaError, MetaKey, MetaOperation, MetaStore,
     directory::{is_full, private_file},
+    embedded::meta_rewrite,
     path::check_prefix,
 };
 
@@ -42,7 +47,7 @@ struct State {
     generation: u64,
 }
 
-const VALUES: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("values");
+pub(super) const VALUES: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("values");
 /// Memory for pages, in bytes: metadata is small and the engine keeps its own catalog in memory.
 const CACHE_BYTES: usize = 8 << 20;
 /// How often a call tries again because other calls' failures made the database unusable.
@@ -54,6 +59,7 @@ impl LocalMeta {
     /// # Errors
     /// [`MetaError::Corrupt`], [`MetaError::Full`], [`MetaError::Io`].
     pub fn open(path: &Path) -> Result<Self, MetaError> {
+        meta_rewrite::remove(&meta_rewrite::unfinished(path)).map_err(|error| translate("open", error.into()))?;
         let database = open_database(path)?;
         let state = RwLock::new(State {
             database: Some(database),
@@ -140,7 +146,18 @@ impl MetaStore for LocalMeta {
     async fn commit(&self, batch: MetaBatch) -> Result<(), MetaError> {
         batch.check()?;
         let _turn = self.commits.acquire().await;
-        self.run("commit", move |shared| shared.commit(&batch)).await
+        let removes = batch
+            .operations()
+            .iter()
+            .any(|operation| matches!(operation, MetaOperation::Delete(_)));
+        self.run("commit", move |shared| {
+            shared.commit(&batch)?;
+            if removes {
+                shared.rewrite();
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -208,6 +225,27 @@ impl Shared {
             state.database = Some(open_database(&self.path)?);
         }
         Ok(())
+    }
+
+    /// Leaves nothing in the file but the live values. Readers wait, there is no other writer.
+    fn rewrite(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        // Without a database the next call opens it again; the next removal rewrites it.
+        let Some(database) = &state.database else { return };
+        let outcome = meta_rewrite::copy_live(database, &self.path).and_then(|copy| {
+            // Before the file is replaced: the library locks it.
+            state.database = None;
+            state.generation += 1;
+            meta_rewrite::replace(&self.path, &copy).map_err(redb::Error::from)
+        });
+        if let Err(error) = outcome {
+            tracing::warn!("removed metadata is not overwritten before the next removal: {error}");
+            let _ = meta_rewrite::remove(&meta_rewrite::unfinished(&self.path));
+        }
+        if state.database.is_none() {
+            // If this fails, the next call tries again, and says why.
+            state.database = open_database(&self.path).ok();
+        }
     }
 
     fn read_state(&self) -> RwLockReadGuard<'_, State> {
@@ -289,13 +327,18 @@ fn value_of(
         .map(|value| Bytes::copy_from_slice(value.value())))
 }
 
+/// How the file is opened and made.
+pub(super) fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    // Without the check, a file that somebody altered may make the library panic later.
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
 fn open_database(path: &Path) -> Result<Database, MetaError> {
     let file = private_file().create(true).truncate(false).open(path);
     let open = || {
-        let mut builder = Database::builder();
-        // Without the check, a file that somebody altered may make the library panic later.
-        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        let database = builder.create_with_backend(redb::backends::FileBackend::new(file?)?)?;
+        let database = builder().create_with_backend(redb::backends::FileBackend::new(file?)?)?;
         let mut transaction = database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         transaction.open_table(VALUES)?;

@@ -4,6 +4,7 @@ mod frame;
 mod local_log;
 mod local_meta;
 mod local_objects;
+mod meta_rewrite;
 mod writer;
 
 use std::{path::Path, sync::Arc};
