@@ -115,13 +115,14 @@ async fn a_key_that_comes_and_goes_under_load() {
         task.await.unwrap();
     }
     loaded(&engine, DB, "c").await;
-    assert!(book.lock().unwrap().acked.len() > 50);
-    check(&engine, &book.lock().unwrap()).await;
+    let book = std::mem::take(&mut *book.lock().unwrap());
+    assert!(book.acked.len() > 50);
+    check(&engine, &book).await;
     engine.shutdown().await;
     drop(engine);
     let engine = cluster.open().await;
     loaded(&engine, DB, "c").await;
-    check(&engine, &book.lock().unwrap()).await;
+    check(&engine, &book).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,13 +171,14 @@ async fn a_key_and_stores_that_fail_under_load() {
     }
     plan.clear();
     loaded(&engine, DB, "c").await;
-    assert!(book.lock().unwrap().acked.len() > 20);
-    check(&engine, &book.lock().unwrap()).await;
+    let book = std::mem::take(&mut *book.lock().unwrap());
+    assert!(book.acked.len() > 20);
+    check(&engine, &book).await;
     engine.shutdown().await;
     drop(engine);
     let engine = cluster.open().await;
     loaded(&engine, DB, "c").await;
-    check(&engine, &book.lock().unwrap()).await;
+    check(&engine, &book).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
