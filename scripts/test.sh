@@ -33,16 +33,17 @@ SAKER_TEST_MINISTACK=http://127.0.0.1:$ministack_port
 servers+=($!)
 wait_for_port $! "$ministack_port" "$scratch/ministack.txt"
 
+# Always the whole workspace: cargo builds libraries once more for each other choice of packages. The binary that the
+# acceptance tests run is built on the way.
 say "Rust tests"
-cargo build -q --locked -p saker-server
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --workspace --no-fail-fast --status-level fail 2>&1 | tee "$scratch/nextest.log"
     # nextest does not run the examples in the docs.
     cargo test --locked --workspace --doc -q 2>&1 | tee "$scratch/doc.log"
-    cargo nextest run --locked -p saker-kms --test emulators --run-ignored only 2>&1 | tee "$scratch/emulators.log"
+    cargo nextest run --locked --workspace --run-ignored only -E 'binary(emulators)' 2>&1 | tee "$scratch/emulators.log"
 else
     cargo test --locked --workspace --no-fail-fast 2>&1 | tee "$scratch/cargo.log"
-    cargo test --locked -p saker-kms --test emulators -- --ignored 2>&1 | tee "$scratch/emulators.log"
+    cargo test --locked --workspace --test emulators -- --ignored 2>&1 | tee "$scratch/emulators.log"
 fi
 
 say "acceptance: real clients against the built binary"
