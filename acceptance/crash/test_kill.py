@@ -18,6 +18,8 @@ from pymilvus import DataType, MilvusClient, MilvusException
 
 COLLECTION, DATABASE, DIM, WRITERS = "rows", "crash", 8, 3
 HEADER_BYTES = 256
+# Every row is read back after each crash; more rows would only take more time.
+ROWS_A_WRITER_MAX = 50_000
 
 
 class Writer(threading.Thread):
@@ -39,7 +41,8 @@ class Writer(threading.Thread):
     def _write(self, client: MilvusClient) -> None:
         state, mine = self._state, self._number
         choice = self._random.random()
-        if choice < 0.7 or len(state.certain[mine]) < 100:
+        rows = len(state.certain[mine])
+        if rows < 100 or (choice < 0.7 and rows < ROWS_A_WRITER_MAX):
             count = self._random.randint(1, 400)
             keys = [(state.next_key[mine] + step) * WRITERS + mine for step in range(count)]
             state.next_key[mine] += count
