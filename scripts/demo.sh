@@ -4,7 +4,11 @@ set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 
 dir=$PWD/.demo
-[ ! -e "$dir" ] || stop "$dir is there: another demo is running, or one was killed; remove the folder if none runs"
+# A demo that was killed leaves its folder behind; one that runs has its process id there.
+if [ -e "$dir" ]; then
+    ! kill -0 "$(cat "$dir/pid" 2>/dev/null)" 2>/dev/null || stop "another demo is running in $dir"
+    rm -rf "$dir"
+fi
 saker=
 finish() {
     [ -z "$saker" ] || end "$saker"
@@ -23,6 +27,7 @@ cargo build --release --locked -p saker-server
 say "starting saker dev: a local key server and the database, all its files under .demo"
 mkdir "$dir"
 trap finish EXIT
+echo $$ >"$dir/pid"
 trap 'exit 130' INT
 trap 'exit 143' TERM
 target/release/saker dev --dir "$dir" >"$dir/saker.log" 2>&1 &
