@@ -33,24 +33,7 @@ impl Engine {
         partition: Option<&str>,
         rows: RowBatch,
     ) -> Result<MutationResult> {
-        let opened = self.collection(database, collection)?.open().await?;
-        let prepared = prepare(&opened, partition, rows, false).await?;
-        let count = prepared.ids.len() as u64;
-        let operation = Operation {
-            parts: prepared.parts,
-            ..Operation::default()
-        };
-        let applied = write(&opened, operation).await?;
-        self.shared.emit(&Event::Inserted {
-            database: opened.access.name.clone(),
-            rows: count,
-        });
-        Ok(MutationResult {
-            ids: prepared.ids,
-            inserted: count,
-            deleted: 0,
-            timestamp: applied.timestamp,
-        })
+        self.put(database, collection, partition, rows, false).await
     }
 
     /// Writes rows in place of those with the same primary keys, which readers see in one step. Of rows with the same
@@ -65,8 +48,19 @@ impl Engine {
         partition: Option<&str>,
         rows: RowBatch,
     ) -> Result<MutationResult> {
+        self.put(database, collection, partition, rows, true).await
+    }
+
+    async fn put(
+        &self,
+        database: &str,
+        collection: &str,
+        partition: Option<&str>,
+        rows: RowBatch,
+        upsert: bool,
+    ) -> Result<MutationResult> {
         let opened = self.collection(database, collection)?.open().await?;
-        let prepared = prepare(&opened, partition, rows, true).await?;
+        let prepared = prepare(&opened, partition, rows, upsert).await?;
         let count = prepared.ids.len() as u64;
         let operation = Operation {
             deletes: prepared.replaced,
