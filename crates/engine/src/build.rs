@@ -22,20 +22,31 @@ use crate::{
 };
 
 impl Opened {
-    /// Starts to build what is missing, if nothing does so yet.
+    /// Starts to build what is missing. If that is going on already, it looks once more before it ends.
     pub(crate) fn kick_builds(self: &Arc<Self>) {
-        if self.building.swap(true, Ordering::AcqRel) {
+        self.build_wanted.store(true, Ordering::SeqCst);
+        if self.building.swap(true, Ordering::SeqCst) {
             return;
         }
         let this = Arc::clone(self);
         self.tasks.spawn(async move {
-            let outcome = this.build_all().await;
-            this.building.store(false, Ordering::Release);
-            let failure = outcome.err().filter(|_| this.usable()).map(|error| error.to_string());
-            if let Some(failure) = &failure {
-                tracing::warn!(collection = %this.collection, "index not built, rows are searched exactly: {failure}");
+            // Whoever asks after the last look finds `building` set or finds it cleared: in the first case this sees
+            // the wish, in the second they start a task of their own.
+            loop {
+                while this.build_wanted.swap(false, Ordering::SeqCst) {
+                    let outcome = this.build_all().await;
+                    let failure = outcome.err().filter(|_| this.usable()).map(|error| error.to_string());
+                    if let Some(failure) = &failure {
+                        let collection = this.collection;
+                        tracing::warn!(%collection, "index not built, rows are searched exactly: {failure}");
+                    }
+                    *this.build_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+                }
+                this.building.store(false, Ordering::SeqCst);
+                if !this.build_wanted.load(Ordering::SeqCst) || this.building.swap(true, Ordering::SeqCst) {
+                    return;
+                }
             }
-            *this.build_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         });
     }
 

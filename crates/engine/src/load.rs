@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use saker_model::{IndexSpec, SegmentId};
+
 use crate::{
     error::Result,
     flush::read_key_deletes,
@@ -51,7 +53,39 @@ impl Opened {
             Ok(())
         })
         .await?;
+        self.load_newer_indexes().await?;
         self.check()
+    }
+
+    /// Indexes that were built while the segments were being loaded. A build stores its index in the manifest first and
+    /// then looks for the segment in memory; this looks at the manifest after the segments are in memory. So one of the
+    /// two hands the index over.
+    async fn load_newer_indexes(&self) -> Result<()> {
+        let manifest = self.manifest.lock().await.manifest.clone();
+        for place in &manifest.segments {
+            let Some(segment) = self.memory().sealed.get(&place.segment).cloned() else {
+                continue;
+            };
+            let prefix = self.segment_prefix(place.segment);
+            for entry in &place.indexes {
+                let field = entry.spec.field;
+                if segment.index(field).is_none_or(|index| index.spec != entry.spec) {
+                    let objects = &*self.shared.objects;
+                    match saker_segment::load_index(&self.lease, objects, &prefix, &segment, entry).await {
+                        Ok(index) => segment.set_index(field, Some(index)),
+                        Err(error) if self.has_index(place.segment, &entry.spec).await => return Err(error.into()),
+                        Err(_) => {} // Dropped meanwhile, with its file.
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn has_index(&self, segment: SegmentId, spec: &IndexSpec) -> bool {
+        let state = self.manifest.lock().await;
+        let place = state.manifest.segments.iter().find(|place| place.segment == segment);
+        place.is_some_and(|place| place.indexes.iter().any(|built| built.spec == *spec))
     }
 
     /// Lets sealed segments go. Rows that are in no file stay: the log needs them in memory until they are flushed.

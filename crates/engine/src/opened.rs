@@ -52,6 +52,8 @@ pub(crate) struct Opened {
     pub(crate) build_progress: Mutex<BTreeMap<(SegmentId, FieldId), Arc<AtomicUsize>>>,
     pub(crate) build_failure: Mutex<Option<String>>,
     pub(crate) building: AtomicBool,
+    /// Somebody asked for index builds after the running ones looked what is missing.
+    pub(crate) build_wanted: AtomicBool,
     /// Asks running index builds to stop.
     pub(crate) stop_builds: Arc<AtomicBool>,
     pub(crate) flush_wanted: tokio::sync::Notify,
@@ -144,6 +146,7 @@ impl Opened {
             build_progress: Mutex::default(),
             build_failure: Mutex::default(),
             building: AtomicBool::new(false),
+            build_wanted: AtomicBool::new(false),
             stop_builds: Arc::new(AtomicBool::new(false)),
             flush_wanted: tokio::sync::Notify::new(),
             written_at_ms: std::sync::atomic::AtomicU64::new(0),

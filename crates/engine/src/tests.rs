@@ -44,6 +44,77 @@ fn rows(ids: std::ops::Range<i64>) -> RowBatch {
     .unwrap()
 }
 
+/// Flushes, loads and builds that end in any order: each segment gets its index, in the manifest and in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_order_of_flush_load_and_build_leaves_a_segment_without_its_index() {
+    let directory = tempfile::tempdir().unwrap();
+    let kms = Arc::new(ScriptedKms::new());
+    let platform = kms.add_root();
+    let stores = EmbeddedStores::open(directory.path().join("data")).await.unwrap();
+    let config = EngineConfig {
+        index_rows_min: 16,
+        ..EngineConfig::default()
+    };
+    let engine = Engine::open(config, stores, kms as _, platform).await.unwrap();
+    for round in 0..40_i64 {
+        let name = format!("c{round}");
+        collection_with_index(&engine, "default", &name).await;
+        engine.insert("default", &name, None, rows(0..40)).await.unwrap();
+        engine.flush("default", &[name.clone()]).await.unwrap();
+        for _ in 0..round % 4 {
+            tokio::task::yield_now().await;
+        }
+        engine.load_collection("default", &name).await.unwrap();
+        engine.insert("default", &name, None, rows(40..80)).await.unwrap();
+        engine.flush("default", &[name.clone()]).await.unwrap();
+        let collection = engine.collection("default", &name).unwrap();
+        let mut looks = 0;
+        loop {
+            let opened = collection.current().unwrap();
+            let (done, total) = opened.index_progress(&opened.body.load().indexes[0]).await;
+            let in_memory = {
+                let memory = opened.memory();
+                memory.loaded
+                    && memory
+                        .sealed
+                        .values()
+                        .all(|segment| segment.index(FieldId(101)).is_some())
+            };
+            if done == 80 && total == 80 && in_memory {
+                break;
+            }
+            looks += 1;
+            assert!(
+                looks < 3_000,
+                "round {round}: {done} of {total} rows, in memory: {in_memory}"
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        engine.drop_collection("default", &name).await.unwrap();
+    }
+}
+
+async fn collection_with_index(engine: &Arc<Engine>, database: &str, name: &str) {
+    let spec = CollectionSpec {
+        schema: CollectionSchema {
+            name: name.into(),
+            description: String::new(),
+            fields: vec![field("id", DataType::Int64), field("vector", DataType::FloatVector)],
+            enable_dynamic_field: false,
+        },
+        shards: 1,
+        consistency: ConsistencyLevel::Strong,
+        properties: Default::default(),
+        partitions: None,
+    };
+    engine.create_collection(database, spec).await.unwrap();
+    let request = IndexRequest {
+        field: "vector".into(),
+        ..IndexRequest::default()
+    };
+    engine.create_index(database, name, request).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_drops_segments_indexes_and_growing_rows() {
     let directory = tempfile::tempdir().unwrap();
@@ -59,30 +130,16 @@ async fn a_lock_drops_segments_indexes_and_growing_rows() {
         .unwrap();
     let properties = [("cipher.key".to_owned(), customer.to_string())].into();
     engine.create_database("zone", properties).await.unwrap();
-    let spec = CollectionSpec {
-        schema: CollectionSchema {
-            name: "c".into(),
-            description: String::new(),
-            fields: vec![field("id", DataType::Int64), field("vector", DataType::FloatVector)],
-            enable_dynamic_field: false,
-        },
-        shards: 1,
-        consistency: ConsistencyLevel::Strong,
-        properties: Default::default(),
-        partitions: None,
-    };
-    engine.create_collection("zone", spec).await.unwrap();
-    let request = IndexRequest {
-        field: "vector".into(),
-        ..IndexRequest::default()
-    };
-    engine.create_index("zone", "c", request).await.unwrap();
+    collection_with_index(&engine, "zone", "c").await;
     engine.insert("zone", "c", None, rows(0..100)).await.unwrap();
     engine.flush("zone", &["c".into()]).await.unwrap();
     engine.insert("zone", "c", None, rows(100..110)).await.unwrap();
     engine.load_collection("zone", "c").await.unwrap();
     let collection = engine.collection("zone", "c").unwrap();
+    let mut looks = 0;
     let held = loop {
+        looks += 1;
+        assert!(looks < 6_000, "the collection was never loaded with its index");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         if engine.load_state("zone", "c").await.unwrap() != LoadState::Loaded {
             continue;
