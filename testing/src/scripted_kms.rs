@@ -3,13 +3,16 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use saker_keyring::{
-    BlobKey, Denial, EncryptionContext, GeneratedKey, KeyFuture, KeyPurpose, KeyService, KeyServiceError, Outage,
-    PlainKey, RootKeyId, WrappedKey, random_key,
+    BlobKey, CallObserver, CallReason, Denial, EncryptionContext, GeneratedKey, KeyCall, KeyFuture, KeyOperation,
+    KeyPurpose, KeyService, KeyServiceError, ObserverSlot, Outage, PlainKey, RootKeyId, WrappedKey, random_key,
 };
 
 /// What the key service does with a call.
@@ -52,6 +55,8 @@ impl KmsCalls {
 /// counted, whatever the answer.
 pub struct ScriptedKms {
     roots: Mutex<BTreeMap<RootKeyId, Root>>,
+    observers: ObserverSlot,
+    requests: AtomicU64,
 }
 
 struct Root {
@@ -69,6 +74,8 @@ impl ScriptedKms {
     pub fn new() -> Self {
         Self {
             roots: Mutex::default(),
+            observers: ObserverSlot::default(),
+            requests: AtomicU64::new(0),
         }
     }
 
@@ -238,8 +245,10 @@ impl KeyService for ScriptedKms {
         &'a self,
         root: &'a RootKeyId,
         context: &'a EncryptionContext,
+        why: CallReason,
     ) -> KeyFuture<'a, GeneratedKey> {
-        Box::pin(async move {
+        let report = Report::new(self, KeyOperation::GenerateDataKey, root, context, why);
+        Box::pin(report.of(async move {
             let wrong = self.answer(root, context, |calls| &mut calls.generate).wait().await?;
             let plain = random_key();
             let wrapped = self.wrap(root, context, &plain)?;
@@ -247,7 +256,7 @@ impl KeyService for ScriptedKms {
                 plain: if wrong { random_key() } else { plain },
                 wrapped,
             })
-        })
+        }))
     }
 
     fn decrypt<'a>(
@@ -255,12 +264,75 @@ impl KeyService for ScriptedKms {
         root: &'a RootKeyId,
         wrapped: &'a WrappedKey,
         context: &'a EncryptionContext,
+        why: CallReason,
     ) -> KeyFuture<'a, PlainKey> {
-        Box::pin(async move {
+        let report = Report::new(self, KeyOperation::Decrypt, root, context, why);
+        Box::pin(report.of(async move {
             let wrong = self.answer(root, context, |calls| &mut calls.decrypt).wait().await?;
             let plain = self.unwrap(root, context, wrapped)?;
             Ok(if wrong { random_key() } else { plain })
-        })
+        }))
+    }
+
+    fn observe(&self, observer: Arc<dyn CallObserver>) {
+        self.observers.set(observer);
+    }
+}
+
+/// Reports one call to the observer: as it ended, or as timed out when its caller waits no longer.
+struct Report<'a> {
+    observers: &'a ObserverSlot,
+    call: Option<KeyCall>,
+}
+
+impl<'a> Report<'a> {
+    fn new(
+        kms: &'a ScriptedKms,
+        operation: KeyOperation,
+        root: &RootKeyId,
+        context: &EncryptionContext,
+        why: CallReason,
+    ) -> Self {
+        let number = kms.requests.fetch_add(1, Ordering::Relaxed);
+        let call = KeyCall {
+            operation,
+            root: root.clone(),
+            context: context.clone(),
+            why,
+            outcome: Err(KeyServiceError::Unavailable {
+                root: root.clone(),
+                outage: Outage::Timeout,
+            }),
+            request_id: Some(format!("00000000-0000-4000-9000-{number:012}")),
+            sent_ms_ago: 0,
+            took_ms: 0,
+        };
+        Self {
+            observers: &kms.observers,
+            call: Some(call),
+        }
+    }
+
+    async fn of<T>(mut self, call: impl Future<Output = Result<T, KeyServiceError>>) -> Result<T, KeyServiceError> {
+        let answer = call.await;
+        if let Some(mut call) = self.call.take() {
+            call.outcome = answer.as_ref().map(drop).map_err(Clone::clone);
+            // An outage leaves no answer in which a name could stand.
+            if matches!(call.outcome, Err(KeyServiceError::Unavailable { .. })) {
+                call.request_id = None;
+            }
+            self.observers.tell(&call);
+        }
+        answer
+    }
+}
+
+impl Drop for Report<'_> {
+    fn drop(&mut self) {
+        if let Some(mut call) = self.call.take() {
+            call.request_id = None;
+            self.observers.tell(&call);
+        }
     }
 }
 
@@ -312,15 +384,27 @@ mod tests {
     async fn a_key_comes_back_under_its_root_and_context_alone() {
         let kms = ScriptedKms::new();
         let (root, other) = (kms.add_root(), kms.add_root());
-        let made = kms.generate_data_key(&root, &context("d")).await.unwrap();
-        let again = kms.decrypt(&root, &made.wrapped, &context("d")).await.unwrap();
+        let made = kms
+            .generate_data_key(&root, &context("d"), CallReason::Unlock)
+            .await
+            .unwrap();
+        let again = kms
+            .decrypt(&root, &made.wrapped, &context("d"), CallReason::Unlock)
+            .await
+            .unwrap();
         assert_eq!(made.plain.expose_bytes(), again.expose_bytes());
         for (root, database) in [(&root, "e"), (&other, "d")] {
-            let error = decrypt_error(kms.decrypt(root, &made.wrapped, &context(database)).await);
+            let error = decrypt_error(
+                kms.decrypt(root, &made.wrapped, &context(database), CallReason::Unlock)
+                    .await,
+            );
             assert_eq!(error, denied(root, Denial::InvalidCiphertext));
         }
         let unknown = RootKeyId::platform_file();
-        let error = decrypt_error(kms.decrypt(&unknown, &made.wrapped, &context("d")).await);
+        let error = decrypt_error(
+            kms.decrypt(&unknown, &made.wrapped, &context("d"), CallReason::Unlock)
+                .await,
+        );
         assert_eq!(error, denied(&unknown, Denial::NotFound));
     }
 
@@ -328,10 +412,16 @@ mod tests {
     async fn answers_follow_the_script_and_then_stand() {
         let kms = ScriptedKms::new();
         let root = kms.add_root();
-        let made = kms.generate_data_key(&root, &context("d")).await.unwrap();
+        let made = kms
+            .generate_data_key(&root, &context("d"), CallReason::Unlock)
+            .await
+            .unwrap();
         kms.set(&root, KmsAnswer::Deny(Denial::Disabled));
         kms.script(&root, [KmsAnswer::Fail(Outage::Throttled), KmsAnswer::Right]);
-        let decrypt = async || kms.decrypt(&root, &made.wrapped, &context("d")).await;
+        let decrypt = async || {
+            kms.decrypt(&root, &made.wrapped, &context("d"), CallReason::Unlock)
+                .await
+        };
         let throttled = KeyServiceError::Unavailable {
             root: root.clone(),
             outage: Outage::Throttled,
@@ -355,9 +445,18 @@ mod tests {
         let kms = ScriptedKms::new();
         let root = kms.add_root();
         kms.script(&root, [KmsAnswer::WrongKey, KmsAnswer::Right, KmsAnswer::WrongKey]);
-        let made = kms.generate_data_key(&root, &context("d")).await.unwrap();
-        let right = kms.decrypt(&root, &made.wrapped, &context("d")).await.unwrap();
-        let wrong = kms.decrypt(&root, &made.wrapped, &context("d")).await.unwrap();
+        let made = kms
+            .generate_data_key(&root, &context("d"), CallReason::Unlock)
+            .await
+            .unwrap();
+        let right = kms
+            .decrypt(&root, &made.wrapped, &context("d"), CallReason::Unlock)
+            .await
+            .unwrap();
+        let wrong = kms
+            .decrypt(&root, &made.wrapped, &context("d"), CallReason::Unlock)
+            .await
+            .unwrap();
         assert_ne!(made.plain.expose_bytes(), right.expose_bytes());
         assert_ne!(wrong.expose_bytes(), right.expose_bytes());
     }
@@ -375,12 +474,12 @@ mod tests {
         );
         let (early, late) = (Duration::from_secs(9), Duration::from_secs(11));
         assert!(
-            tokio::time::timeout(early, kms.generate_data_key(&root, &context("d")))
+            tokio::time::timeout(early, kms.generate_data_key(&root, &context("d"), CallReason::Unlock))
                 .await
                 .is_err()
         );
         assert!(
-            tokio::time::timeout(late, kms.generate_data_key(&root, &context("d")))
+            tokio::time::timeout(late, kms.generate_data_key(&root, &context("d"), CallReason::Unlock))
                 .await
                 .unwrap()
                 .is_ok()
@@ -388,7 +487,7 @@ mod tests {
         kms.set(&root, KmsAnswer::Hang);
         let year = Duration::from_secs(365 * 86_400);
         assert!(
-            tokio::time::timeout(year, kms.generate_data_key(&root, &context("d")))
+            tokio::time::timeout(year, kms.generate_data_key(&root, &context("d"), CallReason::Unlock))
                 .await
                 .is_err()
         );
@@ -402,13 +501,21 @@ mod tests {
             purpose: KeyPurpose::Validation,
             ..context("d")
         };
-        let made = kms.generate_data_key(&root, &context("d")).await.unwrap();
+        let made = kms
+            .generate_data_key(&root, &context("d"), CallReason::Unlock)
+            .await
+            .unwrap();
         kms.set(&root, KmsAnswer::Deny(Denial::AccessDenied));
         for _ in 0..4 {
-            let _refused = kms.decrypt(&root, &made.wrapped, &context("d")).await;
+            let _refused = kms
+                .decrypt(&root, &made.wrapped, &context("d"), CallReason::Unlock)
+                .await;
         }
-        let _refused = kms.generate_data_key(&root, &validation).await;
-        let _made = kms.generate_data_key(&other, &context("d")).await.unwrap();
+        let _refused = kms.generate_data_key(&root, &validation, CallReason::Validate).await;
+        let _made = kms
+            .generate_data_key(&other, &context("d"), CallReason::Unlock)
+            .await
+            .unwrap();
         assert_eq!(
             kms.calls_for(&root, KeyPurpose::ZoneKey),
             KmsCalls {

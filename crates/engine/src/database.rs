@@ -6,7 +6,8 @@ use std::{
 };
 
 use saker_keyring::{
-    EncryptionContext, KeyPurpose, KeyServiceError, RootKeyId, Unverified, Zone, ZoneId, ZoneKeyVersion, ZoneRecord,
+    CallReason, EncryptionContext, KeyPurpose, KeyServiceError, RootKeyId, Unverified, Zone, ZoneId, ZoneKeyVersion,
+    ZoneRecord,
 };
 use saker_model::{CollectionSchema, DatabaseId, Limits, Timestamp};
 use saker_storage::{Expected, MetaBatch};
@@ -182,7 +183,13 @@ impl Engine {
                 ok,
             });
         };
-        let generated = bounded(&root, self.shared.keys.generate_data_key(&root, &context)).await;
+        let generated = bounded(
+            &root,
+            self.shared
+                .keys
+                .generate_data_key(&root, &context, CallReason::CreateZone),
+        )
+        .await;
         used("GenerateDataKey", generated.is_ok());
         let generated = generated.map_err(|error| unusable(&root, &error))?;
         let versions = vec![(ZoneKeyVersion::FIRST, generated.wrapped)];
@@ -192,7 +199,7 @@ impl Engine {
             context,
             versions,
         };
-        let keys = decrypt_all(&*self.shared.keys, &record).await;
+        let keys = decrypt_all(&*self.shared.keys, &record, CallReason::CreateZone).await;
         used("Decrypt", keys.is_ok());
         let keys = keys.map_err(|error| unusable(&root, &error))?;
         if keys

@@ -7,8 +7,8 @@ use std::{
 };
 
 use saker_keyring::{
-    EncryptionContext, KeyPurpose, KeyService, KeyServiceError, Lease, RootKeyId, Zone, ZoneId, ZoneKeyVersion,
-    ZoneRecord,
+    CallReason, EncryptionContext, KeyPurpose, KeyService, KeyServiceError, Lease, RootKeyId, Zone, ZoneId,
+    ZoneKeyVersion, ZoneRecord,
 };
 use saker_model::CollectionId;
 use saker_storage::{DirectoryLock, EmbeddedStores, Expected, Log, MetaBatch, MetaStore, ObjectStore};
@@ -101,7 +101,7 @@ impl Engine {
             .map_err(|error| Error::invalid(error.to_string()))?;
         let (record, fresh) = platform_record(&*stores.meta, &*keys, &platform_root).await?;
         let zone = Zone::locked(record.zone);
-        let plain = decrypt_all(&*keys, &record)
+        let plain = decrypt_all(&*keys, &record, CallReason::Unlock)
             .await
             .map_err(|error| platform_refused(&platform_root, &error))?;
         zone.unlock(plain).map_err(|error| Error::internal(error.to_string()))?;
@@ -443,7 +443,7 @@ async fn platform_record(meta: &dyn MetaStore, keys: &dyn KeyService, root: &Roo
         database: zone.to_string(),
         purpose: KeyPurpose::ZoneKey,
     };
-    let generated = bounded(root, keys.generate_data_key(root, &context))
+    let generated = bounded(root, keys.generate_data_key(root, &context, CallReason::CreateZone))
         .await
         .map_err(|error| platform_refused(root, &error))?;
     let versions = vec![(ZoneKeyVersion::FIRST, generated.wrapped)];

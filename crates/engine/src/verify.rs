@@ -9,7 +9,8 @@
 use std::collections::BTreeMap;
 
 use saker_keyring::{
-    FileId, FileIdentity, FileKind, HEADER_BYTES, KeyService, Lease, RootKeyId, Unverified, Zone, ZoneId, ZoneRecord,
+    CallReason, FileId, FileIdentity, FileKind, HEADER_BYTES, KeyService, Lease, RootKeyId, Unverified, Zone, ZoneId,
+    ZoneRecord,
 };
 use saker_model::{CollectionId, DatabaseId};
 use saker_storage::{LogSequence, MetaKey, ObjectInfo, StreamId};
@@ -485,7 +486,9 @@ impl Walk<'_> {
 }
 
 async fn unlocked(keys: &dyn KeyService, record: &ZoneRecord) -> std::result::Result<Lease, String> {
-    let plain = decrypt_all(keys, record).await.map_err(|error| error.to_string())?;
+    let plain = decrypt_all(keys, record, CallReason::Verify)
+        .await
+        .map_err(|error| error.to_string())?;
     let zone = Zone::locked(record.zone);
     zone.unlock(plain).map_err(|error| error.to_string())?;
     zone.lease().map_err(|error| error.to_string())

@@ -13,8 +13,8 @@ use std::{
 };
 
 use saker_keyring::{
-    Denial, KeyFuture, KeyService, KeyServiceError, Lease, LeaseMachine, LeasePolicy, LeaseState, LockReason, Outage,
-    PlainKey, RootKeyId, Transition, Zone, ZoneRecord,
+    CallReason, Denial, KeyFuture, KeyService, KeyServiceError, Lease, LeaseMachine, LeasePolicy, LeaseState,
+    LockReason, Outage, PlainKey, RootKeyId, Transition, Zone, ZoneRecord,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -334,7 +334,7 @@ impl Watcher {
 
     /// Gets all keys of one zone and unlocks it.
     async fn unlock(&self, access: &Arc<Access>) {
-        let decrypted = decrypt_all(&*self.keys, &access.record()).await;
+        let decrypted = decrypt_all(&*self.keys, &access.record(), CallReason::Unlock).await;
         self.events.on_event(&Event::KeyUsed {
             root: self.root.clone(),
             operation: "Decrypt",
@@ -361,7 +361,7 @@ impl Watcher {
             return Ok(None);
         };
         self.keys
-            .decrypt(&record.root, wrapped, &record.context)
+            .decrypt(&record.root, wrapped, &record.context, CallReason::Probe)
             .await
             .map(Some)
     }
@@ -381,10 +381,11 @@ pub(crate) struct Checks(mpsc::UnboundedReceiver<oneshot::Sender<()>>);
 pub(crate) async fn decrypt_all(
     keys: &dyn KeyService,
     record: &ZoneRecord,
+    why: CallReason,
 ) -> std::result::Result<Vec<(saker_keyring::ZoneKeyVersion, PlainKey)>, KeyServiceError> {
     let mut plain = Vec::with_capacity(record.versions.len());
     for (version, wrapped) in &record.versions {
-        let key = bounded(&record.root, keys.decrypt(&record.root, wrapped, &record.context)).await?;
+        let key = bounded(&record.root, keys.decrypt(&record.root, wrapped, &record.context, why)).await?;
         plain.push((*version, key));
     }
     Ok(plain)

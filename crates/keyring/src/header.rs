@@ -17,6 +17,9 @@ use crate::{
 /// Length of the header of a sealed file, value or log segment, in bytes.
 pub const HEADER_BYTES: usize = 192;
 
+/// Bytes of a header that stay for its file's whole life; a rewrap changes only those behind them.
+pub const HEADER_FIXED_BYTES: usize = SLOT;
+
 /// How the bytes behind a header are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod blob;
+mod calls;
 mod cipher;
 mod error;
 mod file;
@@ -18,6 +19,7 @@ mod header;
 mod ids;
 mod lease;
 mod log;
+mod root_key;
 mod sealed;
 mod secret;
 mod service;
@@ -26,17 +28,18 @@ mod zone;
 mod zone_record;
 
 pub use blob::{BlobKey, random_key};
+pub use calls::{CallObserver, CallReason, KeyCall, KeyOperation, ObserverSlot};
 pub use error::{OpenError, RewrapError, SealError, UnlockError, ZoneLocked};
 pub use file::{FileIdentity, FileOpener, FileSealer, FrameSize, UnverifiedFile};
-pub use header::HEADER_BYTES;
+pub use header::{HEADER_BYTES, HEADER_FIXED_BYTES};
 pub use ids::{FileId, FileKind, ZoneId, ZoneKeyVersion};
 pub use lease::{LeaseMachine, LeasePolicy, LeasePolicyError, LeaseState, LockReason, Transition};
 pub use log::{LogOpener, LogSealer, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES};
+pub use root_key::{KeyProvider, Pkcs11Key, RootKeyId, RootKeyIdError, VaultKey};
 pub use sealed::{SealedHeader, SealedLogHeader, SealedObject, SealedRecord, SealedValue, Unverified};
 pub use secret::PlainKey;
 pub use service::{
-    Denial, EncryptionContext, GeneratedKey, KeyFuture, KeyPurpose, KeyService, KeyServiceError, Outage, RootKeyId,
-    RootKeyIdError, WrappedKey,
+    Denial, EncryptionContext, GeneratedKey, KeyFuture, KeyPurpose, KeyService, KeyServiceError, Outage, WrappedKey,
 };
 pub use value::{VALUE_BYTES_MAX, VALUE_IDENTITY_BYTES_MAX, VALUE_OVERHEAD_BYTES};
 pub use zone::{Lease, Zone};

@@ -5,103 +5,7 @@ use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::PlainKey;
-
-/// Names a root key at its provider: an AWS KMS key ARN, `vault://mount/key`, or `file:` for the platform key file.
-///
-/// Parsed once at the edge; holds only well-formed names. Aliases are refused: an alias can be pointed at another key
-/// without anybody's knowledge.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RootKeyId(Arc<str>);
-
-/// Why a text does not name a root key.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error("malformed key name: {reason}; expected arn:aws:kms:REGION:ACCOUNT:key/KEY-ID")]
-pub struct RootKeyIdError {
-    /// What is wrong with it.
-    pub reason: &'static str,
-}
-
-impl RootKeyId {
-    /// The platform key of an installation whose root is a key file.
-    #[must_use]
-    pub fn platform_file() -> Self {
-        Self("file:platform".into())
-    }
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-    /// The AWS region in the ARN, if this is an ARN.
-    #[must_use]
-    pub fn aws_region(&self) -> Option<&str> {
-        self.0.strip_prefix("arn:").and_then(|rest| rest.split(':').nth(2))
-    }
-}
-
-impl std::str::FromStr for RootKeyId {
-    type Err = RootKeyIdError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let fail = |reason| Err(RootKeyIdError { reason });
-        if text == "file:platform" {
-            return Ok(Self(text.into()));
-        }
-        let parts: Vec<&str> = text.split(':').collect();
-        let [arn, partition, service, region, account, resource] = parts[..] else {
-            return fail("an ARN has six parts separated by colons");
-        };
-        if arn != "arn" || !partition.starts_with("aws") || service != "kms" {
-            return fail("it must start with arn:aws:kms:");
-        }
-        if region.is_empty()
-            || !region
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        {
-            return fail("the region is not an AWS region");
-        }
-        if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
-            return fail("the account must be 12 digits");
-        }
-        if resource.starts_with("alias/") {
-            return fail("an alias can be re-pointed; use the ARN of the key itself");
-        }
-        let Some(id) = resource.strip_prefix("key/") else {
-            return fail("the resource must be key/KEY-ID");
-        };
-        if id.is_empty() || id.len() > 64 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-            return fail("the key id may hold only letters, digits and hyphens");
-        }
-        Ok(Self(text.into()))
-    }
-}
-
-impl TryFrom<String> for RootKeyId {
-    type Error = RootKeyIdError;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<RootKeyId> for String {
-    fn from(id: RootKeyId) -> Self {
-        id.0.as_ref().to_owned()
-    }
-}
-
-impl fmt::Display for RootKeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for RootKeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RootKeyId({})", self.0)
-    }
-}
+use crate::{CallObserver, CallReason, PlainKey, RootKeyId};
 
 /// Why a root key is used; part of the encryption context, so that the KMS's own log shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -260,18 +164,26 @@ pub type KeyFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, KeyServiceErro
 ///
 /// An implementation has its own time-out per call and does not retry longer than that.
 pub trait KeyService: Send + Sync + fmt::Debug {
-    /// Makes a new 256-bit key and returns it in the clear and wrapped under `root`, bound to `context`.
+    /// Makes a new 256-bit key and returns it in the clear and wrapped under `root`, bound to `context`. `why` is for the
+    /// observer alone.
     fn generate_data_key<'a>(
         &'a self,
         root: &'a RootKeyId,
         context: &'a EncryptionContext,
+        why: CallReason,
     ) -> KeyFuture<'a, GeneratedKey>;
 
-    /// Unwraps a key that [`Self::generate_data_key`] made under the same root and context.
+    /// Unwraps a key that [`Self::generate_data_key`] made under the same root and context. `why` is for the observer
+    /// alone.
     fn decrypt<'a>(
         &'a self,
         root: &'a RootKeyId,
         wrapped: &'a WrappedKey,
         context: &'a EncryptionContext,
+        why: CallReason,
     ) -> KeyFuture<'a, PlainKey>;
+
+    /// From now on `observer` hears of every request, one by one, retries included; of one that is given up while it
+    /// runs, too. The first observer stays.
+    fn observe(&self, observer: Arc<dyn CallObserver>);
 }

@@ -1,16 +1,18 @@
 //! The platform root key in a key file, for databases without a customer key.
 //!
 //! What it is for: an installation that has no KMS still seals everything; the root is then a file that the operator
-//! keeps. What it deliberately does not do: there is no revocation short of taking the file away, and no log of use.
+//! keeps. What it deliberately does not do: there is no revocation short of taking the file away, and nobody but
+//! Saker itself keeps a log of its use.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use saker_keyring::{
-    BlobKey, Denial, EncryptionContext, GeneratedKey, KeyFuture, KeyService, KeyServiceError, Outage, PlainKey,
-    RootKeyId, WrappedKey, random_key,
+    BlobKey, CallObserver, CallReason, Denial, EncryptionContext, GeneratedKey, KeyFuture, KeyOperation, KeyService,
+    KeyServiceError, ObserverSlot, Outage, PlainKey, RootKeyId, WrappedKey, random_key,
 };
 
 use crate::{
+    calls::{Asked, OpenCall},
     context,
     key_file::{self, KeyFileError},
 };
@@ -19,6 +21,7 @@ use crate::{
 /// encryption context as associated data.
 pub struct FileKeyService {
     key: BlobKey,
+    observers: ObserverSlot,
 }
 
 /// First byte of a wrapped key, so that the format can change.
@@ -33,6 +36,7 @@ impl FileKeyService {
     pub fn open_or_create(path: &Path) -> Result<Self, KeyFileError> {
         Ok(Self {
             key: BlobKey::new(&key_file::open_or_create(path)?, PURPOSE),
+            observers: ObserverSlot::default(),
         })
     }
 
@@ -78,8 +82,20 @@ impl KeyService for FileKeyService {
         &'a self,
         root: &'a RootKeyId,
         context: &'a EncryptionContext,
+        why: CallReason,
     ) -> KeyFuture<'a, GeneratedKey> {
-        Box::pin(std::future::ready(self.generate(root, context)))
+        let asked = Asked {
+            operation: KeyOperation::GenerateDataKey,
+            root,
+            context,
+            why,
+        };
+        Box::pin(async move {
+            let open = OpenCall::begin(&self.observers, asked);
+            let answer = self.generate(root, context);
+            open.end(&answer, None);
+            answer
+        })
     }
 
     fn decrypt<'a>(
@@ -87,8 +103,24 @@ impl KeyService for FileKeyService {
         root: &'a RootKeyId,
         wrapped: &'a WrappedKey,
         context: &'a EncryptionContext,
+        why: CallReason,
     ) -> KeyFuture<'a, PlainKey> {
-        Box::pin(std::future::ready(self.unwrap(root, wrapped, context)))
+        let asked = Asked {
+            operation: KeyOperation::Decrypt,
+            root,
+            context,
+            why,
+        };
+        Box::pin(async move {
+            let open = OpenCall::begin(&self.observers, asked);
+            let answer = self.unwrap(root, wrapped, context);
+            open.end(&answer, None);
+            answer
+        })
+    }
+
+    fn observe(&self, observer: Arc<dyn CallObserver>) {
+        self.observers.set(observer);
     }
 }
 
@@ -128,11 +160,14 @@ mod tests {
         let context = zone("d1", KeyPurpose::ZoneKey);
         let made = FileKeyService::open_or_create(&path)
             .unwrap()
-            .generate_data_key(&root, &context)
+            .generate_data_key(&root, &context, CallReason::Unlock)
             .await
             .unwrap();
         let again = FileKeyService::open_or_create(&path).unwrap();
-        let plain = again.decrypt(&root, &made.wrapped, &context).await.unwrap();
+        let plain = again
+            .decrypt(&root, &made.wrapped, &context, CallReason::Unlock)
+            .await
+            .unwrap();
         assert_eq!(plain.expose_bytes(), made.plain.expose_bytes());
     }
 
@@ -143,7 +178,11 @@ mod tests {
         let other = FileKeyService::open_or_create(&dir.path().join("two")).unwrap();
         let root = RootKeyId::platform_file();
         let context = zone("d1", KeyPurpose::ZoneKey);
-        let wrapped = service.generate_data_key(&root, &context).await.unwrap().wrapped;
+        let wrapped = service
+            .generate_data_key(&root, &context, CallReason::Unlock)
+            .await
+            .unwrap()
+            .wrapped;
         let invalid = |outcome| {
             matches!(
                 outcome,
@@ -154,23 +193,33 @@ mod tests {
             )
         };
         assert!(invalid(
-            service.decrypt(&root, &wrapped, &zone("d2", KeyPurpose::ZoneKey)).await
+            service
+                .decrypt(&root, &wrapped, &zone("d2", KeyPurpose::ZoneKey), CallReason::Unlock)
+                .await
         ));
         assert!(invalid(
             service
-                .decrypt(&root, &wrapped, &zone("d1", KeyPurpose::Validation))
+                .decrypt(&root, &wrapped, &zone("d1", KeyPurpose::Validation), CallReason::Unlock)
                 .await
         ));
-        assert!(invalid(other.decrypt(&root, &wrapped, &context).await));
+        assert!(invalid(
+            other.decrypt(&root, &wrapped, &context, CallReason::Unlock).await
+        ));
         for bit in 0..wrapped.as_bytes().len() * 8 {
             let mut bytes = wrapped.as_bytes().to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
             let altered = WrappedKey::new(bytes).unwrap();
-            assert!(invalid(service.decrypt(&root, &altered, &context).await), "bit {bit}");
+            assert!(
+                invalid(service.decrypt(&root, &altered, &context, CallReason::Unlock).await),
+                "bit {bit}"
+            );
         }
         for length in 1..wrapped.as_bytes().len() {
             let cut = WrappedKey::new(wrapped.as_bytes()[..length].to_vec()).unwrap();
-            assert!(invalid(service.decrypt(&root, &cut, &context).await), "length {length}");
+            assert!(
+                invalid(service.decrypt(&root, &cut, &context, CallReason::Unlock).await),
+                "length {length}"
+            );
         }
     }
 
@@ -179,7 +228,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let service = FileKeyService::open_or_create(&dir.path().join("one")).unwrap();
         let root = "arn:aws:kms:us-east-1:000000000000:key/abc".parse().unwrap();
-        let outcome = service.generate_data_key(&root, &zone("d1", KeyPurpose::ZoneKey)).await;
+        let outcome = service
+            .generate_data_key(&root, &zone("d1", KeyPurpose::ZoneKey), CallReason::Unlock)
+            .await;
         assert!(matches!(outcome, Err(KeyServiceError::Unsupported { .. })));
     }
 }

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aws;
+mod calls;
 mod context;
 mod file;
 mod key_file;

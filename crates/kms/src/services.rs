@@ -3,7 +3,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use saker_keyring::{
-    EncryptionContext, GeneratedKey, KeyFuture, KeyService, KeyServiceError, PlainKey, RootKeyId, WrappedKey,
+    CallObserver, CallReason, EncryptionContext, GeneratedKey, KeyFuture, KeyService, KeyServiceError, PlainKey,
+    RootKeyId, WrappedKey,
 };
 use thiserror::Error;
 
@@ -86,9 +87,10 @@ impl KeyService for KeyServices {
         &'a self,
         root: &'a RootKeyId,
         context: &'a EncryptionContext,
+        why: CallReason,
     ) -> KeyFuture<'a, GeneratedKey> {
         match self.service_of(root) {
-            Ok(service) => service.generate_data_key(root, context),
+            Ok(service) => service.generate_data_key(root, context, why),
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
     }
@@ -98,10 +100,20 @@ impl KeyService for KeyServices {
         root: &'a RootKeyId,
         wrapped: &'a WrappedKey,
         context: &'a EncryptionContext,
+        why: CallReason,
     ) -> KeyFuture<'a, PlainKey> {
         match self.service_of(root) {
-            Ok(service) => service.decrypt(root, wrapped, context),
+            Ok(service) => service.decrypt(root, wrapped, context, why),
             Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+
+    fn observe(&self, observer: Arc<dyn CallObserver>) {
+        if let Some(file) = &self.file {
+            file.observe(Arc::clone(&observer));
+        }
+        if let Some(aws) = &self.aws {
+            aws.observe(observer);
         }
     }
 }
@@ -123,7 +135,7 @@ mod tests {
             RootKeyId::platform_file(),
             "arn:aws:kms:us-east-1:000000000000:key/abc".parse().unwrap(),
         ] {
-            let outcome = services.generate_data_key(&root, &context).await;
+            let outcome = services.generate_data_key(&root, &context, CallReason::Unlock).await;
             assert!(matches!(outcome, Err(KeyServiceError::Unsupported { .. })), "{root}");
         }
     }
@@ -142,8 +154,14 @@ mod tests {
             purpose: KeyPurpose::ZoneKey,
         };
         let root = RootKeyId::platform_file();
-        let made = services.generate_data_key(&root, &context).await.unwrap();
-        let plain = services.decrypt(&root, &made.wrapped, &context).await.unwrap();
+        let made = services
+            .generate_data_key(&root, &context, CallReason::Unlock)
+            .await
+            .unwrap();
+        let plain = services
+            .decrypt(&root, &made.wrapped, &context, CallReason::Unlock)
+            .await
+            .unwrap();
         assert_eq!(plain.expose_bytes(), made.plain.expose_bytes());
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{
 
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use saker_keyring::{Denial, KeyService, KeyServiceError, Outage, RootKeyId, WrappedKey};
+use saker_keyring::{CallReason, Denial, KeyService, KeyServiceError, Outage, RootKeyId, WrappedKey};
 use saker_kms::{AwsKms, AwsKmsConfig};
 use serde_json::json;
 use support::zone;
@@ -84,8 +84,16 @@ async fn answers_that_make_no_sense_are_not_used() {
         200,
         &json!({ "KeyId": ARN, "Plaintext": b64(32), "CiphertextBlob": b64(60) }),
     );
-    assert!(kms.generate_data_key(&root, &zone("d")).await.is_ok());
-    assert!(kms.decrypt(&root, &wrapped, &zone("d")).await.is_ok());
+    assert!(
+        kms.generate_data_key(&root, &zone("d"), CallReason::Unlock)
+            .await
+            .is_ok()
+    );
+    assert!(
+        kms.decrypt(&root, &wrapped, &zone("d"), CallReason::Unlock)
+            .await
+            .is_ok()
+    );
     for answer in [
         json!({ "KeyId": ARN, "Plaintext": b64(31), "CiphertextBlob": b64(60) }),
         json!({ "KeyId": ARN, "Plaintext": b64(33), "CiphertextBlob": b64(60) }),
@@ -97,11 +105,17 @@ async fn answers_that_make_no_sense_are_not_used() {
     ] {
         script.set_json(200, &answer);
         assert!(
-            bad(kms.generate_data_key(&root, &zone("d")).await.map(drop)),
+            bad(kms
+                .generate_data_key(&root, &zone("d"), CallReason::Unlock)
+                .await
+                .map(drop)),
             "{answer}"
         );
         assert!(
-            bad(kms.decrypt(&root, &wrapped, &zone("d")).await.map(drop)),
+            bad(kms
+                .decrypt(&root, &wrapped, &zone("d"), CallReason::Unlock)
+                .await
+                .map(drop)),
             "{answer}"
         );
     }
@@ -112,12 +126,18 @@ async fn answers_that_make_no_sense_are_not_used() {
     ] {
         script.set_json(200, &ciphertext);
         assert!(
-            bad(kms.generate_data_key(&root, &zone("d")).await.map(drop)),
+            bad(kms
+                .generate_data_key(&root, &zone("d"), CallReason::Unlock)
+                .await
+                .map(drop)),
             "{ciphertext}"
         );
     }
     script.set(200, "application/x-amz-json-1.1", "{ not json");
-    assert!(bad(kms.decrypt(&root, &wrapped, &zone("d")).await.map(drop)));
+    assert!(bad(kms
+        .decrypt(&root, &wrapped, &zone("d"), CallReason::Unlock)
+        .await
+        .map(drop)));
 }
 
 #[tokio::test]
@@ -185,12 +205,16 @@ async fn errors_keep_their_meaning_over_the_wire() {
     ] {
         script.set_json(status, &json_error(code, message));
         assert_eq!(
-            kms.decrypt(&root, &wrapped, &zone("d")).await.unwrap_err(),
+            kms.decrypt(&root, &wrapped, &zone("d"), CallReason::Unlock)
+                .await
+                .unwrap_err(),
             expected,
             "{code} {message}"
         );
         assert_eq!(
-            kms.generate_data_key(&root, &zone("d")).await.unwrap_err(),
+            kms.generate_data_key(&root, &zone("d"), CallReason::Unlock)
+                .await
+                .unwrap_err(),
             expected,
             "{code} {message}"
         );
@@ -207,7 +231,9 @@ async fn errors_keep_their_meaning_over_the_wire() {
     ] {
         script.set(status, kind, body);
         assert_eq!(
-            kms.decrypt(&root, &wrapped, &zone("d")).await.unwrap_err(),
+            kms.decrypt(&root, &wrapped, &zone("d"), CallReason::Unlock)
+                .await
+                .unwrap_err(),
             expected,
             "{status} {body}"
         );
@@ -220,9 +246,17 @@ async fn an_outage_is_tried_once_more_and_a_no_is_not() {
     let root: RootKeyId = ARN.parse().unwrap();
     let wrapped = WrappedKey::new(vec![1]).unwrap();
     script.set(503, "", "");
-    assert!(kms.decrypt(&root, &wrapped, &zone("d")).await.is_err());
+    assert!(
+        kms.decrypt(&root, &wrapped, &zone("d"), CallReason::Unlock)
+            .await
+            .is_err()
+    );
     assert_eq!(script.calls.swap(0, Ordering::SeqCst), 2);
     script.set_json(400, &json!({ "__type": "DisabledException", "message": "" }));
-    assert!(kms.decrypt(&root, &wrapped, &zone("d")).await.is_err());
+    assert!(
+        kms.decrypt(&root, &wrapped, &zone("d"), CallReason::Unlock)
+            .await
+            .is_err()
+    );
     assert_eq!(script.calls.load(Ordering::SeqCst), 1);
 }

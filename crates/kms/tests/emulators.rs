@@ -13,7 +13,7 @@ use aws_sdk_kms::{
     Client,
     config::{BehaviorVersion, Credentials, Region},
 };
-use saker_keyring::{Denial, KeyService, KeyServiceError, RootKeyId, WrappedKey};
+use saker_keyring::{CallReason, Denial, KeyService, KeyServiceError, RootKeyId, WrappedKey};
 use saker_kms::{AwsKms, AwsKmsConfig};
 use support::{send, zone};
 
@@ -57,7 +57,11 @@ impl Emulator {
     }
 
     async fn denial(&self, root: &RootKeyId, wrapped: &WrappedKey, database: &str) -> Denial {
-        match self.kms.decrypt(root, wrapped, &zone(database)).await {
+        match self
+            .kms
+            .decrypt(root, wrapped, &zone(database), CallReason::Unlock)
+            .await
+        {
             Err(KeyServiceError::Denied { denial, .. }) => denial,
             other => panic!("expected a denial, got {other:?}"),
         }
@@ -65,8 +69,16 @@ impl Emulator {
 
     /// Makes and opens a data key, as every emulator must let us.
     async fn round_trip(&self, root: &RootKeyId) -> WrappedKey {
-        let made = self.kms.generate_data_key(root, &zone("d1")).await.unwrap();
-        let opened = self.kms.decrypt(root, &made.wrapped, &zone("d1")).await.unwrap();
+        let made = self
+            .kms
+            .generate_data_key(root, &zone("d1"), CallReason::Unlock)
+            .await
+            .unwrap();
+        let opened = self
+            .kms
+            .decrypt(root, &made.wrapped, &zone("d1"), CallReason::Unlock)
+            .await
+            .unwrap();
         assert_eq!(opened.expose_bytes(), made.plain.expose_bytes());
         made.wrapped
     }
@@ -92,14 +104,20 @@ async fn moto_wire_format_context_and_rotation() {
         .await
         .unwrap();
     assert!(
-        moto.kms.decrypt(&root, &wrapped, &zone("d1")).await.is_ok(),
+        moto.kms
+            .decrypt(&root, &wrapped, &zone("d1"), CallReason::Unlock)
+            .await
+            .is_ok(),
         "older material goes on decrypting"
     );
     moto.round_trip(&root).await;
     let unknown: RootKeyId = "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-000000000000"
         .parse()
         .unwrap();
-    let missing = moto.kms.generate_data_key(&unknown, &zone("d1")).await;
+    let missing = moto
+        .kms
+        .generate_data_key(&unknown, &zone("d1"), CallReason::Unlock)
+        .await;
     assert!(
         matches!(
             missing,
@@ -122,7 +140,7 @@ async fn moto_wire_format_context_and_rotation() {
         assert_eq!(send(&address, request.as_bytes()).await.status, 200);
     };
     set_auth("0").await;
-    let refused = moto.kms.decrypt(&root, &wrapped, &zone("d1")).await;
+    let refused = moto.kms.decrypt(&root, &wrapped, &zone("d1"), CallReason::Unlock).await;
     set_auth("inf").await;
     assert!(
         matches!(
@@ -146,7 +164,10 @@ async fn ministack_revocation() {
     let id = root.as_str();
     ministack.admin.disable_key().key_id(id).send().await.unwrap();
     assert_eq!(ministack.denial(&root, &wrapped, "d1").await, Denial::Disabled);
-    let making = ministack.kms.generate_data_key(&root, &zone("d1")).await;
+    let making = ministack
+        .kms
+        .generate_data_key(&root, &zone("d1"), CallReason::Unlock)
+        .await;
     assert!(
         matches!(
             making,
@@ -158,7 +179,13 @@ async fn ministack_revocation() {
         "{making:?}"
     );
     ministack.admin.enable_key().key_id(id).send().await.unwrap();
-    assert!(ministack.kms.decrypt(&root, &wrapped, &zone("d1")).await.is_ok());
+    assert!(
+        ministack
+            .kms
+            .decrypt(&root, &wrapped, &zone("d1"), CallReason::Unlock)
+            .await
+            .is_ok()
+    );
     ministack
         .admin
         .schedule_key_deletion()
@@ -170,5 +197,11 @@ async fn ministack_revocation() {
     assert_eq!(ministack.denial(&root, &wrapped, "d1").await, Denial::PendingDeletion);
     ministack.admin.cancel_key_deletion().key_id(id).send().await.unwrap();
     ministack.admin.enable_key().key_id(id).send().await.unwrap();
-    assert!(ministack.kms.decrypt(&root, &wrapped, &zone("d1")).await.is_ok());
+    assert!(
+        ministack
+            .kms
+            .decrypt(&root, &wrapped, &zone("d1"), CallReason::Unlock)
+            .await
+            .is_ok()
+    );
 }

@@ -7,7 +7,7 @@ mod support;
 
 use std::sync::atomic::Ordering;
 
-use saker_keyring::{Denial, KeyPurpose, KeyService, KeyServiceError, Outage, RootKeyId, WrappedKey};
+use saker_keyring::{CallReason, Denial, KeyPurpose, KeyService, KeyServiceError, Outage, RootKeyId, WrappedKey};
 use saker_kms::{AwsKms, AwsKmsConfig, KeyServerError, KeyServices, KeyServicesConfig, LocalKeyServer};
 use serde_json::json;
 use support::{ACCOUNT, Login, Server, send, zone};
@@ -32,31 +32,59 @@ async fn a_key_lives_its_whole_life() {
     let (customer, saker) = (server.sdk("customer"), server.saker().await);
     let root = server.new_key().await;
     let context = zone("d1");
-    let made = saker.generate_data_key(&root, &context).await.unwrap();
-    let opened = saker.decrypt(&root, &made.wrapped, &context).await.unwrap();
+    let made = saker
+        .generate_data_key(&root, &context, CallReason::Unlock)
+        .await
+        .unwrap();
+    let opened = saker
+        .decrypt(&root, &made.wrapped, &context, CallReason::Unlock)
+        .await
+        .unwrap();
     assert_eq!(opened.expose_bytes(), made.plain.expose_bytes());
-    let other = saker.generate_data_key(&root, &context).await.unwrap();
+    let other = saker
+        .generate_data_key(&root, &context, CallReason::Unlock)
+        .await
+        .unwrap();
     assert_ne!(other.plain.expose_bytes(), made.plain.expose_bytes());
 
     let id = root.as_str();
     customer.disable_key().key_id(id).send().await.unwrap();
     assert_eq!(
-        denial(saker.decrypt(&root, &made.wrapped, &context).await),
+        denial(saker.decrypt(&root, &made.wrapped, &context, CallReason::Unlock).await),
         Denial::Disabled
     );
-    assert_eq!(denial(saker.generate_data_key(&root, &context).await), Denial::Disabled);
+    assert_eq!(
+        denial(saker.generate_data_key(&root, &context, CallReason::Unlock).await),
+        Denial::Disabled
+    );
     customer.enable_key().key_id(id).send().await.unwrap();
-    assert!(saker.decrypt(&root, &made.wrapped, &context).await.is_ok());
+    assert!(
+        saker
+            .decrypt(&root, &made.wrapped, &context, CallReason::Unlock)
+            .await
+            .is_ok()
+    );
 
     customer.rotate_key_on_demand().key_id(id).send().await.unwrap();
-    let after = saker.generate_data_key(&root, &context).await.unwrap();
-    let old = saker.decrypt(&root, &made.wrapped, &context).await.unwrap();
+    let after = saker
+        .generate_data_key(&root, &context, CallReason::Unlock)
+        .await
+        .unwrap();
+    let old = saker
+        .decrypt(&root, &made.wrapped, &context, CallReason::Unlock)
+        .await
+        .unwrap();
     assert_eq!(
         old.expose_bytes(),
         made.plain.expose_bytes(),
         "older material goes on decrypting"
     );
-    assert!(saker.decrypt(&root, &after.wrapped, &context).await.is_ok());
+    assert!(
+        saker
+            .decrypt(&root, &after.wrapped, &context, CallReason::Unlock)
+            .await
+            .is_ok()
+    );
     let rotations = customer.list_key_rotations().key_id(id).send().await.unwrap();
     assert_eq!(rotations.rotations().len(), 1);
 
@@ -69,20 +97,25 @@ async fn a_key_lives_its_whole_life() {
         .unwrap();
     assert_eq!(scheduled.pending_window_in_days, Some(7));
     assert_eq!(
-        denial(saker.decrypt(&root, &made.wrapped, &context).await),
+        denial(saker.decrypt(&root, &made.wrapped, &context, CallReason::Unlock).await),
         Denial::PendingDeletion
     );
     customer.cancel_key_deletion().key_id(id).send().await.unwrap();
     assert_eq!(
-        denial(saker.decrypt(&root, &made.wrapped, &context).await),
+        denial(saker.decrypt(&root, &made.wrapped, &context, CallReason::Unlock).await),
         Denial::Disabled
     );
     customer.enable_key().key_id(id).send().await.unwrap();
-    assert!(saker.decrypt(&root, &made.wrapped, &context).await.is_ok());
+    assert!(
+        saker
+            .decrypt(&root, &made.wrapped, &context, CallReason::Unlock)
+            .await
+            .is_ok()
+    );
 
     let unknown: RootKeyId = format!("arn:aws:kms:us-east-1:{ACCOUNT}:key/nothing").parse().unwrap();
     assert_eq!(
-        denial(saker.generate_data_key(&unknown, &context).await),
+        denial(saker.generate_data_key(&unknown, &context, CallReason::Unlock).await),
         Denial::NotFound
     );
 }
@@ -93,19 +126,23 @@ async fn wrapped_keys_are_bound_to_context_key_and_every_byte() {
     let saker = server.saker().await;
     let (root, other) = (server.new_key().await, server.new_key().await);
     let context = zone("d1");
-    let wrapped = saker.generate_data_key(&root, &context).await.unwrap().wrapped;
+    let wrapped = saker
+        .generate_data_key(&root, &context, CallReason::Unlock)
+        .await
+        .unwrap()
+        .wrapped;
     assert_eq!(
-        denial(saker.decrypt(&root, &wrapped, &zone("d2")).await),
+        denial(saker.decrypt(&root, &wrapped, &zone("d2"), CallReason::Unlock).await),
         Denial::InvalidCiphertext
     );
     let mut purpose = context.clone();
     purpose.purpose = KeyPurpose::Validation;
     assert_eq!(
-        denial(saker.decrypt(&root, &wrapped, &purpose).await),
+        denial(saker.decrypt(&root, &wrapped, &purpose, CallReason::Unlock).await),
         Denial::InvalidCiphertext
     );
     assert_eq!(
-        denial(saker.decrypt(&other, &wrapped, &context).await),
+        denial(saker.decrypt(&other, &wrapped, &context, CallReason::Unlock).await),
         Denial::InvalidCiphertext
     );
     for index in 0..wrapped.as_bytes().len() {
@@ -113,7 +150,7 @@ async fn wrapped_keys_are_bound_to_context_key_and_every_byte() {
         bytes[index] ^= 1;
         let altered = WrappedKey::new(bytes).unwrap();
         assert_eq!(
-            denial(saker.decrypt(&root, &altered, &context).await),
+            denial(saker.decrypt(&root, &altered, &context, CallReason::Unlock).await),
             Denial::InvalidCiphertext,
             "{index}"
         );
@@ -121,7 +158,7 @@ async fn wrapped_keys_are_bound_to_context_key_and_every_byte() {
     for cut in [1, 20, 21, 40, wrapped.as_bytes().len() - 1] {
         let cut = WrappedKey::new(wrapped.as_bytes()[..cut].to_vec()).unwrap();
         assert_eq!(
-            denial(saker.decrypt(&root, &cut, &context).await),
+            denial(saker.decrypt(&root, &cut, &context, CallReason::Unlock).await),
             Denial::InvalidCiphertext
         );
     }
@@ -133,7 +170,10 @@ async fn policies_decide_about_the_database() {
     let (customer, saker) = (server.sdk("customer"), server.saker().await);
     let root = server.new_key().await;
     let context = zone("d1");
-    let made = saker.generate_data_key(&root, &context).await.unwrap();
+    let made = saker
+        .generate_data_key(&root, &context, CallReason::Unlock)
+        .await
+        .unwrap();
     let put = |policy: serde_json::Value| {
         let request = customer
             .put_key_policy()
@@ -147,7 +187,7 @@ async fn policies_decide_about_the_database() {
         .await
         .unwrap();
     assert_eq!(
-        denial(saker.decrypt(&root, &made.wrapped, &context).await),
+        denial(saker.decrypt(&root, &made.wrapped, &context, CallReason::Unlock).await),
         Denial::AccessDenied
     );
     let request = json!({ "KeyId": root.as_str(), "KeySpec": "AES_256" });
@@ -167,9 +207,14 @@ async fn policies_decide_about_the_database() {
     put(json!({ "Version": "2012-10-17", "Statement": [owner, only_d1] }))
         .await
         .unwrap();
-    assert!(saker.decrypt(&root, &made.wrapped, &context).await.is_ok());
+    assert!(
+        saker
+            .decrypt(&root, &made.wrapped, &context, CallReason::Unlock)
+            .await
+            .is_ok()
+    );
     assert_eq!(
-        denial(saker.generate_data_key(&root, &zone("d2")).await),
+        denial(saker.generate_data_key(&root, &zone("d2"), CallReason::Unlock).await),
         Denial::AccessDenied
     );
 
@@ -180,7 +225,10 @@ async fn policies_decide_about_the_database() {
     let refused = refused.await.unwrap_err().into_service_error();
     assert!(refused.is_malformed_policy_document_exception(), "{refused:?}");
     assert!(
-        saker.decrypt(&root, &made.wrapped, &context).await.is_ok(),
+        saker
+            .decrypt(&root, &made.wrapped, &context, CallReason::Unlock)
+            .await
+            .is_ok(),
         "the old policy stands"
     );
     let locked_out = put(json!({ "Statement": [only_d1] }))
@@ -270,12 +318,24 @@ async fn a_role_is_assumed_only_with_its_external_id() {
         ..server.aws_config()
     };
     let right = AwsKms::connect(with(Some("x-42"))).await.unwrap();
-    let made = right.generate_data_key(&root, &zone("d1")).await.unwrap();
-    assert!(right.decrypt(&root, &made.wrapped, &zone("d1")).await.is_ok());
+    let made = right
+        .generate_data_key(&root, &zone("d1"), CallReason::Unlock)
+        .await
+        .unwrap();
+    assert!(
+        right
+            .decrypt(&root, &made.wrapped, &zone("d1"), CallReason::Unlock)
+            .await
+            .is_ok()
+    );
     for external_id in [Some("x-41"), None] {
         let wrong = AwsKms::connect(with(external_id)).await.unwrap();
         assert_eq!(
-            denial(wrong.decrypt(&root, &made.wrapped, &zone("d1")).await),
+            denial(
+                wrong
+                    .decrypt(&root, &made.wrapped, &zone("d1"), CallReason::Unlock)
+                    .await
+            ),
             Denial::AccessDenied
         );
     }
@@ -303,7 +363,11 @@ async fn a_role_is_assumed_only_with_its_external_id() {
     ];
     assert_eq!(server.query(&customer, "iam", &take).await.status, 200);
     assert_eq!(
-        denial(right.decrypt(&root, &made.wrapped, &zone("d1")).await),
+        denial(
+            right
+                .decrypt(&root, &made.wrapped, &zone("d1"), CallReason::Unlock)
+                .await
+        ),
         Denial::AccessDenied
     );
     assert_eq!(
@@ -314,7 +378,11 @@ async fn a_role_is_assumed_only_with_its_external_id() {
         200
     );
     assert_eq!(
-        denial(right.decrypt(&root, &made.wrapped, &zone("d1")).await),
+        denial(
+            right
+                .decrypt(&root, &made.wrapped, &zone("d1"), CallReason::Unlock)
+                .await
+        ),
         Denial::AccessDenied
     );
 }
@@ -366,7 +434,12 @@ async fn everything_survives_a_restart() {
     let mut server = Server::start().await;
     let root = server.new_key().await;
     let context = zone("d1");
-    let made = server.saker().await.generate_data_key(&root, &context).await.unwrap();
+    let made = server
+        .saker()
+        .await
+        .generate_data_key(&root, &context, CallReason::Unlock)
+        .await
+        .unwrap();
     let customer = server.sdk("customer");
     customer
         .create_alias()
@@ -393,14 +466,30 @@ async fn everything_survives_a_restart() {
     );
     let (customer, saker) = (server.sdk("customer"), server.saker().await);
     assert_eq!(
-        denial(saker.decrypt(&root, &made.wrapped, &context).await),
+        denial(saker.decrypt(&root, &made.wrapped, &context, CallReason::Unlock).await),
         Denial::Disabled
     );
     customer.enable_key().key_id(root.as_str()).send().await.unwrap();
-    let opened = saker.decrypt(&root, &made.wrapped, &context).await.unwrap();
+    let opened = saker
+        .decrypt(&root, &made.wrapped, &context, CallReason::Unlock)
+        .await
+        .unwrap();
     assert_eq!(opened.expose_bytes(), made.plain.expose_bytes());
     let described = customer.describe_key().key_id("alias/a").send().await.unwrap();
     assert_eq!(described.key_metadata.unwrap().arn.as_deref(), Some(root.as_str()));
+}
+
+/// A server that has stopped holds its directory no longer, whatever it was doing when it was stopped.
+#[tokio::test]
+async fn a_stopped_server_lets_go_of_its_directory() {
+    let mut server = Server::start_with_clock(|| {
+        // The first look for due keys, which begins with the server, takes its time.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        support::real_ms()
+    })
+    .await;
+    server.stop().await;
+    LocalKeyServer::open(server.config()).await.unwrap();
 }
 
 #[tokio::test]
@@ -492,7 +581,14 @@ async fn altered_records_are_refused() {
     assert!(refused.to_string().contains("not authentic"), "{refused}");
     write(&good);
     server.run().await;
-    assert!(server.saker().await.generate_data_key(&root, &zone("d1")).await.is_ok());
+    assert!(
+        server
+            .saker()
+            .await
+            .generate_data_key(&root, &zone("d1"), CallReason::Unlock)
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -502,7 +598,7 @@ async fn altered_missing_or_swapped_key_material_is_refused() {
     let wrapped = server
         .saker()
         .await
-        .generate_data_key(&root, &zone("d1"))
+        .generate_data_key(&root, &zone("d1"), CallReason::Unlock)
         .await
         .unwrap()
         .wrapped;
@@ -533,7 +629,14 @@ async fn altered_missing_or_swapped_key_material_is_refused() {
     std::fs::write(&orphan, &good[1]).unwrap();
     server.run().await;
     assert!(!orphan.exists());
-    assert!(server.saker().await.decrypt(&root, &wrapped, &zone("d1")).await.is_ok());
+    assert!(
+        server
+            .saker()
+            .await
+            .decrypt(&root, &wrapped, &zone("d1"), CallReason::Unlock)
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -592,9 +695,15 @@ async fn every_call_is_in_the_log_and_no_secret_is() {
     let server = Server::start().await;
     let (customer, saker) = (server.login("customer"), server.saker().await);
     let root = server.new_key().await;
-    let made = saker.generate_data_key(&root, &zone("d1")).await.unwrap();
+    let made = saker
+        .generate_data_key(&root, &zone("d1"), CallReason::Unlock)
+        .await
+        .unwrap();
     for _ in 0..5 {
-        saker.decrypt(&root, &made.wrapped, &zone("d1")).await.unwrap();
+        saker
+            .decrypt(&root, &made.wrapped, &zone("d1"), CallReason::Unlock)
+            .await
+            .unwrap();
     }
     let request = json!({ "KeyId": root.as_str(), "Plaintext": "cGxhaW50ZXh0LWNhbmFyeQ==" });
     let encrypted = server.kms(&customer, "Encrypt", &request).await.json()["CiphertextBlob"]
@@ -615,7 +724,12 @@ async fn every_call_is_in_the_log_and_no_secret_is() {
         .send()
         .await
         .unwrap();
-    assert!(saker.decrypt(&root, &made.wrapped, &zone("d1")).await.is_err());
+    assert!(
+        saker
+            .decrypt(&root, &made.wrapped, &zone("d1"), CallReason::Unlock)
+            .await
+            .is_err()
+    );
 
     let events = server.trail();
     let count = |name: &str| events.iter().filter(|event| event["eventName"] == name).count();
@@ -924,10 +1038,20 @@ async fn the_router_reaches_the_server() {
         aws: Some(server.aws_config()),
     };
     let services = KeyServices::connect(config).await.unwrap();
-    let made = services.generate_data_key(&root, &zone("d1")).await.unwrap();
-    assert!(services.decrypt(&root, &made.wrapped, &zone("d1")).await.is_ok());
+    let made = services
+        .generate_data_key(&root, &zone("d1"), CallReason::Unlock)
+        .await
+        .unwrap();
+    assert!(
+        services
+            .decrypt(&root, &made.wrapped, &zone("d1"), CallReason::Unlock)
+            .await
+            .is_ok()
+    );
     let elsewhere: RootKeyId = format!("arn:aws:kms:eu-west-1:{ACCOUNT}:key/abc").parse().unwrap();
-    let outcome = services.generate_data_key(&elsewhere, &zone("d1")).await;
+    let outcome = services
+        .generate_data_key(&elsewhere, &zone("d1"), CallReason::Unlock)
+        .await;
     assert_eq!(
         denial(outcome),
         Denial::AccessDenied,
@@ -944,10 +1068,14 @@ async fn an_absent_or_silent_server_is_an_outage() {
         ..server.aws_config()
     };
     let saker = AwsKms::connect(config.clone()).await.unwrap();
-    let wrapped = saker.generate_data_key(&root, &zone("d1")).await.unwrap().wrapped;
+    let wrapped = saker
+        .generate_data_key(&root, &zone("d1"), CallReason::Unlock)
+        .await
+        .unwrap()
+        .wrapped;
     server.stop().await;
     assert_eq!(
-        outage(saker.decrypt(&root, &wrapped, &zone("d1")).await),
+        outage(saker.decrypt(&root, &wrapped, &zone("d1"), CallReason::Unlock).await),
         Outage::Unreachable
     );
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -959,7 +1087,7 @@ async fn an_absent_or_silent_server_is_an_outage() {
     .await
     .unwrap();
     assert_eq!(
-        outage(saker.decrypt(&root, &wrapped, &zone("d1")).await),
+        outage(saker.decrypt(&root, &wrapped, &zone("d1"), CallReason::Unlock).await),
         Outage::Timeout
     );
 }

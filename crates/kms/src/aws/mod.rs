@@ -10,9 +10,15 @@
 //!
 //! Start reading at [`AwsKms`], then in `verdict` for what each error means.
 
+mod attempts;
 mod verdict;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use aws_config::{
     BehaviorVersion, Region, SdkConfig, profile::ProfileFileCredentialsProvider, retry::RetryConfig,
@@ -29,11 +35,13 @@ use aws_sdk_kms::{
     types::DataKeySpec,
 };
 use saker_keyring::{
-    EncryptionContext, GeneratedKey, KeyFuture, KeyService, KeyServiceError, Outage, PlainKey, RootKeyId, WrappedKey,
+    CallObserver, CallReason, EncryptionContext, GeneratedKey, KeyFuture, KeyOperation, KeyService, KeyServiceError,
+    ObserverSlot, Outage, PlainKey, RootKeyId, WrappedKey,
 };
 use zeroize::Zeroize;
 
-use crate::services::KmsConfigError;
+use self::attempts::{Attempts, OpenAttempts};
+use crate::{calls::Asked, services::KmsConfigError};
 
 /// How to reach AWS KMS. What is `None` comes from the standard AWS configuration.
 #[derive(Clone, Debug)]
@@ -89,6 +97,7 @@ pub struct AwsKms {
     shared: SdkConfig,
     credentials: Option<SharedCredentialsProvider>,
     clients: Mutex<BTreeMap<String, Client>>,
+    observers: ObserverSlot,
 }
 
 impl AwsKms {
@@ -145,6 +154,7 @@ impl AwsKms {
             shared,
             credentials,
             clients: Mutex::default(),
+            observers: ObserverSlot::default(),
         })
     }
 
@@ -190,7 +200,12 @@ impl AwsKms {
         Client::from_conf(builder.build())
     }
 
-    async fn generate(&self, root: &RootKeyId, context: &EncryptionContext) -> Result<GeneratedKey, KeyServiceError> {
+    async fn generate(
+        &self,
+        root: &RootKeyId,
+        context: &EncryptionContext,
+        attempts: Attempts,
+    ) -> Result<GeneratedKey, KeyServiceError> {
         let request = self
             .client(root)?
             .generate_data_key()
@@ -199,6 +214,8 @@ impl AwsKms {
         let pairs = context.pairs().into_iter().collect();
         let answer = request
             .set_encryption_context(Some(pairs))
+            .customize()
+            .interceptor(attempts)
             .send()
             .await
             .map_err(|error| {
@@ -227,6 +244,7 @@ impl AwsKms {
         root: &RootKeyId,
         wrapped: &WrappedKey,
         context: &EncryptionContext,
+        attempts: Attempts,
     ) -> Result<PlainKey, KeyServiceError> {
         let request = self
             .client(root)?
@@ -236,6 +254,8 @@ impl AwsKms {
         let pairs = context.pairs().into_iter().collect();
         let answer = request
             .set_encryption_context(Some(pairs))
+            .customize()
+            .interceptor(attempts)
             .send()
             .await
             .map_err(|error| {
@@ -265,8 +285,22 @@ impl KeyService for AwsKms {
         &'a self,
         root: &'a RootKeyId,
         context: &'a EncryptionContext,
+        why: CallReason,
     ) -> KeyFuture<'a, GeneratedKey> {
-        Box::pin(self.generate(root, context))
+        Box::pin(async move {
+            let open = OpenAttempts::begin(
+                &self.observers,
+                Asked {
+                    operation: KeyOperation::GenerateDataKey,
+                    root,
+                    context,
+                    why,
+                },
+            );
+            let answer = self.generate(root, context, open.interceptor()).await;
+            open.end(&answer);
+            answer
+        })
     }
 
     fn decrypt<'a>(
@@ -274,8 +308,26 @@ impl KeyService for AwsKms {
         root: &'a RootKeyId,
         wrapped: &'a WrappedKey,
         context: &'a EncryptionContext,
+        why: CallReason,
     ) -> KeyFuture<'a, PlainKey> {
-        Box::pin(self.unwrap(root, wrapped, context))
+        Box::pin(async move {
+            let open = OpenAttempts::begin(
+                &self.observers,
+                Asked {
+                    operation: KeyOperation::Decrypt,
+                    root,
+                    context,
+                    why,
+                },
+            );
+            let answer = self.unwrap(root, wrapped, context, open.interceptor()).await;
+            open.end(&answer);
+            answer
+        })
+    }
+
+    fn observe(&self, observer: Arc<dyn CallObserver>) {
+        self.observers.set(observer);
     }
 }
 
