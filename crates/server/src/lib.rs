@@ -1,7 +1,7 @@
 //! The server: Milvus's gRPC interface, health, metrics and key states over HTTP on one port, and the `saker` command.
 //!
 //! What it is for: clients of Milvus work unchanged against it. It is the only crate that knows Milvus's wire types:
-//! [`wire`] translates and checks, [`rpc`] binds each RPC to the engine, [`http`] puts everything on one router,
+//! [`wire`] translates and checks, [`rpc`] binds each RPC to the engine, [`rest`] puts everything on one router,
 //! [`listen`] on one port, with or without TLS. [`cli`] is the command line.
 //!
 //! What it deliberately does not do: it holds no rows and no keys, and decides nothing about them; the engine does.
@@ -14,10 +14,10 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 mod console;
-pub mod http;
 pub mod listen;
 pub mod metrics;
 pub mod node;
+pub mod rest;
 pub mod rpc;
 pub mod running;
 pub mod wire;

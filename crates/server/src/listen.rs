@@ -1,6 +1,6 @@
 //! Sockets: HTTP/2 (gRPC) and HTTP/1.1 on one port, in the clear or over TLS.
 //!
-//! What it deliberately does not do: it looks at no request; [`crate::http::router`] does.
+//! What it deliberately does not do: it looks at no request; [`crate::rest::router`] does.
 //!
 //! Start reading at [`serve`].
 

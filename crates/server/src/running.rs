@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::Authenticator,
-    http,
     listen::{self, ListenError},
     metrics::Metrics,
     node::Node,
+    rest,
 };
 
 /// What a database is started with.
@@ -93,7 +93,7 @@ impl Running {
         auth.prepare(&engine).await?;
         let node = Arc::new(Node::new(engine, auth, metrics, &*clock));
         let stop = CancellationToken::new();
-        let router = http::router(Arc::clone(&node));
+        let router = rest::router(Arc::clone(&node));
         let serving = tokio::spawn(listen::serve(listener, tls, router, stop.clone()));
         Ok(Self {
             node,

@@ -140,7 +140,7 @@ impl Service {
             .rpc_answered(rpc, answer.status_code(), started.elapsed());
         // Said here, where it can still be a status: found later, it would end the answer in its middle.
         if answer.encoded_len() > Limits::MESSAGE_BYTES_MAX {
-            return Err(crate::http::too_large());
+            return Err(crate::rest::too_large());
         }
         Ok(Response::new(answer))
     }
