@@ -19,9 +19,10 @@ use edges::Edge;
 
 /// Which workspace crate may import which. Arrows point down only.
 const ALLOWED_EDGES: &[(&str, &[&str])] = &[
+    ("saker-arena", &[]),
     ("saker-proto", &[]),
     ("saker-model", &[]),
-    ("saker-keyring", &["saker-model"]),
+    ("saker-keyring", &["saker-arena", "saker-model"]),
     ("saker-index", &["saker-model"]),
     ("saker-storage", &["saker-model", "saker-keyring"]),
     // The local key server is itself a durable store, so it goes through the one door to bytes as well.
@@ -47,6 +48,8 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     (
         "saker-server",
         &[
+            // For the metrics: how much of the keys' memory is locked.
+            "saker-arena",
             "saker-proto",
             "saker-model",
             "saker-index",
@@ -94,8 +97,8 @@ const MAY_OPEN_FILES: &[(&str, &str)] = &[
     ("testing/", "test support"),
 ];
 
-/// The only folder whose code may be `unsafe`, and the only one that may call an AEAD.
-const UNSAFE_FOLDER: &str = "crates/index/";
+/// The only folders whose code may be `unsafe`, and the only one that may call an AEAD.
+const UNSAFE_FOLDERS: &[&str] = &["crates/index/", "crates/arena/"];
 const AEAD_FOLDER: &str = "crates/keyring/";
 
 /// This folder holds the forbidden words as samples.

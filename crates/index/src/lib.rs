@@ -7,8 +7,8 @@
 //! encryption. Rows are numbers from 0; callers map them to entities. A caller that holds several chunks searches each
 //! and merges. Bytes of a saved graph come in already authenticated, yet the reader still trusts none of them.
 //!
-//! Start reading at [`Metric`] and [`flat_search`], then `graph` for the index and `kernel` for the inner loops. This is
-//! the only crate of the workspace that may contain `unsafe`: it is confined to `kernel`.
+//! Start reading at [`Metric`] and [`flat_search`], then `graph` for the index and `kernel` for the inner loops. Beside
+//! `arena` this is the only crate of the workspace that may contain `unsafe`: it is confined to `kernel`.
 
 mod codes;
 mod error;

@@ -2,7 +2,7 @@
 
 use super::{
     AEAD_FOLDER, FILE_LINES_MAX, LINES_BEFORE_TESTS_WARN, MAY_OPEN_FILES, Problem, RULES_FOLDER, SourceFile,
-    UNSAFE_FOLDER,
+    UNSAFE_FOLDERS,
 };
 
 pub(super) fn check(file: &SourceFile) -> Vec<Problem> {
@@ -44,12 +44,14 @@ fn opening_docs(file: &SourceFile) -> Option<Problem> {
 }
 
 fn unsafe_code(file: &SourceFile) -> Vec<Problem> {
-    if file.path.starts_with(UNSAFE_FOLDER) || file.path.starts_with(RULES_FOLDER) {
+    let allowed = UNSAFE_FOLDERS.iter().any(|folder| file.path.starts_with(folder));
+    if allowed || file.path.starts_with(RULES_FOLDER) {
         return Vec::new();
     }
     find(file, code_lines(&file.text), |line| {
         let allowed_by_attribute = line.contains("allow(unsafe_code") || line.contains("expect(unsafe_code");
-        (allowed_by_attribute || has_unsafe_keyword(line)).then(|| format!("`unsafe` outside {UNSAFE_FOLDER}"))
+        (allowed_by_attribute || has_unsafe_keyword(line))
+            .then(|| format!("`unsafe` outside {}", UNSAFE_FOLDERS.join(" and ")))
     })
 }
 
