@@ -27,4 +27,4 @@ pub use object::{ObjectInfo, ObjectStore, StoreError};
 pub use path::{MetaKey, ObjectPath, PathError, StreamId};
 
 // What callers of the traits need to hold; only `keyring` can build the sealed ones.
-pub use saker_keyring::{FileId, SealedLogHeader, SealedObject, SealedRecord, SealedValue, Unverified};
+pub use saker_keyring::{FileId, SealedHeader, SealedLogHeader, SealedObject, SealedRecord, SealedValue, Unverified};

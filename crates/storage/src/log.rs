@@ -10,7 +10,7 @@ use std::fmt::{self, Debug};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use saker_keyring::{FileId, SealedLogHeader, SealedRecord, Unverified};
+use saker_keyring::{FileId, SealedHeader, SealedLogHeader, SealedRecord, Unverified};
 use thiserror::Error;
 
 use crate::StreamId;
@@ -225,4 +225,25 @@ pub trait Log: Send + Sync + Debug {
     /// # Errors
     /// [`LogError::Io`].
     async fn streams(&self) -> Result<Vec<StreamId>, LogError>;
+
+    /// Replaces the sealed header of a segment (its data key wrapped anew), over the old one and durably, also while the
+    /// segment is being appended to; its records stay as they are.
+    ///
+    /// If the call fails or is cancelled, or the power fails, the segment has its old header or its new one.
+    ///
+    /// # Errors
+    /// [`LogError::NotFound`], [`LogError::Corrupt`], [`LogError::Full`], [`LogError::Io`]; also for a header that is of
+    /// another segment.
+    async fn replace_header(
+        &self,
+        stream: &StreamId,
+        sequence: LogSequence,
+        header: SealedHeader,
+    ) -> Result<(), LogError>;
+
+    /// The sealed header of a segment, without its records.
+    ///
+    /// # Errors
+    /// [`LogError::NotFound`], [`LogError::Corrupt`], [`LogError::Io`].
+    async fn read_header(&self, stream: &StreamId, sequence: LogSequence) -> Result<(FileId, Unverified), LogError>;
 }

@@ -3,7 +3,7 @@
 use std::{fmt::Debug, ops::Range};
 
 use async_trait::async_trait;
-use saker_keyring::{SealedObject, Unverified};
+use saker_keyring::{SealedHeader, SealedObject, Unverified};
 use thiserror::Error;
 
 use crate::{ObjectPath, PathError};
@@ -132,4 +132,25 @@ pub trait ObjectStore: Send + Sync + Debug {
     /// # Errors
     /// [`StoreError::Io`].
     async fn shred(&self, path: &ObjectPath) -> Result<(), StoreError>;
+
+    /// Replaces the sealed headers of objects (their data keys wrapped anew), over the old ones and durably; bodies stay
+    /// as they are. Readers see an object's old header or its new one. Objects that are not there, or are being
+    /// shredded, are passed over. How many were replaced.
+    ///
+    /// If the call fails or is cancelled, or the power fails, each object has its old header or its new one.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`], [`StoreError::Io`]; also for a header that is of another file.
+    async fn replace_headers(&self, headers: Vec<(ObjectPath, SealedHeader)>) -> Result<usize, StoreError>;
+
+    /// As [`Self::replace_headers`], of one object.
+    ///
+    /// # Errors
+    /// As there, and [`StoreError::NotFound`].
+    async fn replace_header(&self, path: &ObjectPath, header: SealedHeader) -> Result<(), StoreError> {
+        match self.replace_headers(vec![(path.clone(), header)]).await? {
+            0 => Err(StoreError::NotFound { path: path.clone() }),
+            _ => Ok(()),
+        }
+    }
 }

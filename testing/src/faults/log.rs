@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use saker_storage::{
     FileId, Log, LogAppend, LogAppender, LogError, LogReady, LogSegmentContents, LogSegmentInfo, LogSequence,
-    SealedLogHeader, SealedRecord, StreamId, Tail,
+    SealedHeader, SealedLogHeader, SealedRecord, StreamId, Tail, Unverified,
 };
 
 use super::{
@@ -116,6 +116,26 @@ impl Log for FaultyLog {
         self.operate(Operation::LogStreams, "list streams", None, self.inner.streams())
             .await
             .map(|(streams, _)| streams)
+    }
+
+    async fn replace_header(
+        &self,
+        stream: &StreamId,
+        sequence: LogSequence,
+        header: SealedHeader,
+    ) -> Result<(), LogError> {
+        let work = self.inner.replace_header(stream, sequence, header);
+        self.operate(Operation::LogReplaceHeader, "replace a header", Some(stream), work)
+            .await
+            .map(|((), _)| ())
+    }
+
+    async fn read_header(&self, stream: &StreamId, sequence: LogSequence) -> Result<(FileId, Unverified), LogError> {
+        let work = self.inner.read_header(stream, sequence);
+        let ((file, header), fault) = self
+            .operate(Operation::LogReadHeader, "read a header", Some(stream), work)
+            .await?;
+        Ok((file, alter(&self.plan, fault, header)))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use async_trait::async_trait;
-use saker_storage::{ObjectInfo, ObjectPath, ObjectStore, SealedObject, StoreError, Unverified};
+use saker_storage::{ObjectInfo, ObjectPath, ObjectStore, SealedHeader, SealedObject, StoreError, Unverified};
 
 use super::{
     FaultPlan, Operation, REASON,
@@ -95,5 +95,13 @@ impl ObjectStore for FaultyObjects {
         self.operate(Operation::ObjectShred, "shred", path.as_str(), work)
             .await
             .map(|((), _)| ())
+    }
+
+    async fn replace_headers(&self, headers: Vec<(ObjectPath, SealedHeader)>) -> Result<usize, StoreError> {
+        let path = headers.first().map_or(String::new(), |(path, _)| path.to_string());
+        let work = self.inner.replace_headers(headers);
+        self.operate(Operation::ObjectReplaceHeaders, "replace headers of", &path, work)
+            .await
+            .map(|(replaced, _)| replaced)
     }
 }

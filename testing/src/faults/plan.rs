@@ -37,6 +37,7 @@ pub enum Operation {
     ObjectList,
     ObjectDelete,
     ObjectShred,
+    ObjectReplaceHeaders,
     MetaGet,
     MetaScan,
     MetaCommit,
@@ -47,6 +48,8 @@ pub enum Operation {
     LogRemoveSegments,
     LogRemoveStream,
     LogStreams,
+    LogReplaceHeader,
+    LogReadHeader,
 }
 
 impl Operation {
@@ -57,11 +60,13 @@ impl Operation {
             Self::ObjectPut
             | Self::ObjectDelete
             | Self::ObjectShred
+            | Self::ObjectReplaceHeaders
             | Self::MetaCommit
             | Self::LogCreateSegment
             | Self::LogAppend
             | Self::LogRemoveSegments
-            | Self::LogRemoveStream => true,
+            | Self::LogRemoveStream
+            | Self::LogReplaceHeader => true,
             Self::ObjectGet
             | Self::ObjectGetRange
             | Self::ObjectSize
@@ -70,7 +75,8 @@ impl Operation {
             | Self::MetaScan
             | Self::LogSegments
             | Self::LogReadSegment
-            | Self::LogStreams => false,
+            | Self::LogStreams
+            | Self::LogReadHeader => false,
         }
     }
 }

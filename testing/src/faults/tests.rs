@@ -306,3 +306,64 @@ async fn a_delay_is_only_a_delay() {
     assert_eq!(done, Ok(7));
     assert_eq!(start.elapsed(), Duration::from_secs(60));
 }
+
+#[tokio::test]
+async fn headers_are_replaced_wholly_or_not_at_all() {
+    let fixture = fixture().await;
+    let path = ObjectPath::new("a/b").unwrap();
+    fixture.put("a/b").await.unwrap();
+    let before = fixture.real.objects.get(&path).await.unwrap();
+    let fresh = || {
+        let header = before.slice(0..saker_keyring::HEADER_BYTES).unwrap();
+        fixture
+            .lease
+            .rewrap_header(&fixture.lease, Fixture::identity(), &header)
+            .unwrap()
+    };
+    for (fault, replaced) in [
+        (Fault::LoseBefore, false),
+        (Fault::Full, false),
+        (Fault::Tear, false),
+        (Fault::LoseAfter, true),
+    ] {
+        fixture.plan.next(Operation::ObjectReplaceHeaders, [Some(fault)]);
+        fixture.faulty.objects.replace_header(&path, fresh()).await.unwrap_err();
+        let after = fixture.real.objects.get(&path).await.unwrap();
+        assert_eq!(after != before, replaced, "{fault:?}");
+        assert!(
+            fixture.lease.open_whole_file(Fixture::identity(), &after).is_ok(),
+            "{fault:?}"
+        );
+    }
+    let (appender, _sealer) = fixture.segment().await;
+    let (file, header) = fixture
+        .faulty
+        .log
+        .read_header(&stream(), appender.sequence())
+        .await
+        .unwrap();
+    let identity = FileIdentity {
+        file,
+        kind: FileKind::Log,
+    };
+    for (fault, replaced) in [(Fault::LoseBefore, false), (Fault::LoseAfter, true)] {
+        let fresh = fixture.lease.rewrap_header(&fixture.lease, identity, &header).unwrap();
+        fixture.plan.next(Operation::LogReplaceHeader, [Some(fault)]);
+        fixture
+            .faulty
+            .log
+            .replace_header(&stream(), appender.sequence(), fresh)
+            .await
+            .unwrap_err();
+        let (_, after) = fixture
+            .real
+            .log
+            .read_header(&stream(), appender.sequence())
+            .await
+            .unwrap();
+        assert_eq!(after != header, replaced, "{fault:?}");
+    }
+    fixture.plan.power_off_after(0);
+    fixture.faulty.objects.replace_header(&path, fresh()).await.unwrap_err();
+    assert!(fixture.faulty.objects.get(&path).await.is_err(), "the power is off");
+}

@@ -15,11 +15,12 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
-use saker_keyring::{FileId, SealedLogHeader, SealedRecord, Unverified};
+use saker_keyring::{FileId, SealedHeader, SealedLogHeader, SealedRecord, Unverified};
 use tokio::runtime::Handle;
 
 use super::{
     frame,
+    header_journal::{HeaderJournal, Replacement},
     local_objects::{overwrite_start, remove},
     writer::{Writer, WriterLimits},
 };
@@ -32,6 +33,7 @@ use crate::{
 #[derive(Debug)]
 pub struct LocalLog {
     root: PathBuf,
+    headers: Arc<HeaderJournal>,
     streams: Mutex<HashMap<StreamId, Arc<Stream>>>,
 }
 
@@ -55,13 +57,19 @@ struct Last {
 struct LocalAppender(Arc<Writer>);
 
 impl LocalLog {
-    /// Opens a directory that exists, and clears away what interrupted calls left in it.
+    /// Opens a directory that exists, clears away what interrupted calls left in it, and finishes a replacement of headers.
     ///
     /// # Errors
     /// [`LogError::Io`].
     pub fn open(root: &Path) -> Result<Self, LogError> {
+        let headers = HeaderJournal::open(root).map_err(|error| LogError::Io {
+            action: "open",
+            stream: "(all)".to_owned(),
+            reason: error.to_string(),
+        })?;
         let log = Self {
             root: root.to_owned(),
+            headers: Arc::new(headers),
             streams: Mutex::default(),
         };
         for id in list_streams(root)? {
@@ -142,6 +150,27 @@ impl Log for LocalLog {
             reason,
         };
         listed.unwrap_or_else(|error| Err(failed(error.to_string())))
+    }
+
+    async fn replace_header(
+        &self,
+        stream: &StreamId,
+        sequence: LogSequence,
+        header: SealedHeader,
+    ) -> Result<(), LogError> {
+        let headers = Arc::clone(&self.headers);
+        self.blocking("replace a header", stream, move |stream| {
+            stream.replace_header(&headers, sequence, &header)
+        })
+        .await
+    }
+
+    async fn read_header(&self, stream: &StreamId, sequence: LogSequence) -> Result<(FileId, Unverified), LogError> {
+        self.blocking("read a header", stream, move |stream| {
+            let _last = stream.last();
+            stream.header(sequence)
+        })
+        .await
     }
 }
 
@@ -253,6 +282,49 @@ impl Stream {
             sequence,
             bytes,
         })
+    }
+
+    /// The sealed header of a segment. The caller holds the stream's lock.
+    fn header(&self, sequence: LogSequence) -> Result<(FileId, Unverified), LogError> {
+        let opened = match fs::File::open(self.path(sequence, "log")) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(LogError::NotFound {
+                    stream: self.id.clone(),
+                    sequence,
+                });
+            }
+            opened => opened.map_err(|error| self.failed("read a header", &error))?,
+        };
+        let mut start = Vec::with_capacity(frame::PREAMBLE_BYTES + frame::HEADER_BYTES_MAX);
+        opened
+            .take((frame::PREAMBLE_BYTES + frame::HEADER_BYTES_MAX) as u64)
+            .read_to_end(&mut start)
+            .map_err(|error| self.failed("read a header", &error))?;
+        let found = frame::header(&Bytes::from(start));
+        let (preamble, header) = found.map_err(|reason| self.corrupt(sequence, 0, reason))?;
+        Ok((preamble.file, Unverified::new(header)))
+    }
+
+    /// Its writer, if it is open, writes behind the header: neither is in the other's way. Readers wait.
+    fn replace_header(
+        &self,
+        headers: &HeaderJournal,
+        sequence: LogSequence,
+        header: &SealedHeader,
+    ) -> Result<(), LogError> {
+        let _last = self.last();
+        let (file, old) = self.header(sequence)?;
+        let failed = |error: io::Error| self.failed("replace a header", &error);
+        let start = frame::begin(file, header.as_bytes()).filter(|_| old.len() == header.as_bytes().len());
+        let start =
+            start.ok_or_else(|| failed(io::Error::other("the new header has another length than the old one")))?;
+        let name = self.path(sequence, "log");
+        let name = name.file_name().map(|name| name.to_string_lossy().into_owned());
+        let replacement = Replacement {
+            path: format!("{}/{}", self.id, name.unwrap_or_default()),
+            start,
+        };
+        headers.replace(&[replacement]).map(|_| ()).map_err(failed)
     }
 
     fn read(&self, sequence: LogSequence) -> Result<LogSegmentContents, LogError> {

@@ -1,21 +1,27 @@
-//! Sealed objects as files of a directory, through `object_store`, which stages a file, syncs it, links it to its name
-//! and syncs the directory. Its calls run on the blocking pool.
+//! Sealed objects as files of a directory: written as `staged` describes, read and listed through `object_store`, whose
+//! calls run on the blocking pool.
 
 use std::{
     fs,
     io::ErrorKind,
     ops::Range,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::{
-    GetOptions, GetRange, ObjectStore as _, PutMode, PutOptions, PutPayload, local::LocalFileSystem,
-    path::Path as StorePath,
+    GetOptions, GetRange, ObjectStore as _, local::LocalFileSystem, path::Path as StorePath,
 };
-use saker_keyring::{HEADER_BYTES, SealedObject, Unverified};
+use saker_keyring::{HEADER_BYTES, SealedHeader, SealedObject, Unverified};
 
+use super::{
+    header_journal::{HeaderJournal, Replacement},
+    staged,
+};
 use crate::{
     ObjectInfo, ObjectPath, ObjectStore, StoreError,
     directory::{is_full, sync_directory},
@@ -28,10 +34,11 @@ use crate::{
 pub struct LocalObjects {
     root: PathBuf,
     files: LocalFileSystem,
+    headers: Arc<HeaderJournal>,
 }
 
 impl LocalObjects {
-    /// Opens a directory that exists, and removes what interrupted writes left in it.
+    /// Opens a directory that exists, removes what interrupted writes left in it, and finishes a replacement of headers.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -43,10 +50,12 @@ impl LocalObjects {
         };
         let root = fs::canonicalize(root).map_err(|error| failed(error.to_string()))?;
         remove_staged(&root).map_err(|error| failed(error.to_string()))?;
+        let headers = HeaderJournal::open(&root).map_err(|error| failed(error.to_string()))?;
         let files = LocalFileSystem::new_with_prefix(&root).map_err(|error| failed(error.to_string()))?;
         Ok(Self {
             root,
-            files: files.with_fsync(true),
+            files,
+            headers: Arc::new(headers),
         })
     }
 
@@ -91,7 +100,39 @@ impl LocalObjects {
                 bytes_max,
             });
         }
-        found.bytes().await.map(Unverified::new).map_err(failed)
+        let at = found.range.start;
+        let bytes = found.bytes().await.map_err(failed)?;
+        if at < HEADER_BYTES as u64 {
+            return self.with_whole_header(path, at, bytes).await;
+        }
+        Ok(Unverified::new(bytes))
+    }
+
+    /// `bytes` (which start at `at`) with the part of them that is the header read again while nobody replaces it: they
+    /// may hold parts of two headers.
+    async fn with_whole_header(&self, path: &ObjectPath, at: u64, bytes: Bytes) -> Result<Unverified, StoreError> {
+        let headers = Arc::clone(&self.headers);
+        self.blocking("read", path, move |file| {
+            let length = bytes
+                .len()
+                .min(HEADER_BYTES.saturating_sub(usize::try_from(at).unwrap_or(HEADER_BYTES)));
+            let mut header = vec![0; length];
+            let read = {
+                let _reading = headers.reading();
+                fs::File::open(&file).and_then(|file| file.read_exact_at(&mut header, at))
+            };
+            match read {
+                Ok(()) if header != bytes[..length] => {
+                    header.extend_from_slice(&bytes[length..]);
+                    Ok(Unverified::new(header.into()))
+                }
+                Ok(()) => Ok(Unverified::new(bytes)),
+                // Removed since it was opened.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(Unverified::new(bytes)),
+                Err(error) => Err(error),
+            }
+        })
+        .await
     }
 
     /// Runs file work off the async threads.
@@ -116,13 +157,20 @@ impl LocalObjects {
 #[async_trait]
 impl ObjectStore for LocalObjects {
     async fn put(&self, path: &ObjectPath, object: SealedObject) -> Result<(), StoreError> {
-        let payload: PutPayload = object.into_chunks().into_iter().collect();
-        let options = PutOptions {
-            mode: PutMode::Create,
-            ..PutOptions::default()
-        };
-        let stored = self.files.put_opts(&location(path), payload, options).await;
-        stored.map(|_| ()).map_err(|error| translate("write", path, &error))
+        let (root, name) = (self.root.clone(), path.to_string());
+        let stored = tokio::task::spawn_blocking(move || staged::write(&root, &name, object.chunks())).await;
+        let path = path.clone();
+        stored
+            .unwrap_or_else(|error| Err(error.into()))
+            .map_err(|error| match error.kind() {
+                ErrorKind::AlreadyExists => StoreError::AlreadyExists { path },
+                _ if is_full(&error) => StoreError::Full { path },
+                _ => StoreError::Io {
+                    action: "write",
+                    path: path.to_string(),
+                    reason: error.to_string(),
+                },
+            })
     }
 
     async fn get(&self, path: &ObjectPath) -> Result<Unverified, StoreError> {
@@ -146,7 +194,7 @@ impl ObjectStore for LocalObjects {
                     end: range.end,
                 })
             } else {
-                Ok(Unverified::new(bytes::Bytes::new()))
+                Ok(Unverified::new(Bytes::new()))
             };
         }
         self.read(path, Some(range)).await
@@ -201,14 +249,41 @@ impl ObjectStore for LocalObjects {
     }
 
     async fn shred(&self, path: &ObjectPath) -> Result<(), StoreError> {
-        self.blocking("shred", path, |file| {
-            match overwrite_start(&file, HEADER_BYTES as u64) {
+        let headers = Arc::clone(&self.headers);
+        self.blocking("shred", path, move |file| {
+            match headers.alone(|| overwrite_start(&file, HEADER_BYTES as u64)) {
                 Ok(()) => remove(&file),
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
                 Err(error) => Err(error),
             }
         })
         .await
+    }
+
+    async fn replace_headers(&self, headers: Vec<(ObjectPath, SealedHeader)>) -> Result<usize, StoreError> {
+        let Some((first, _)) = headers.first() else {
+            return Ok(0);
+        };
+        let first = first.clone();
+        let replacement = |(path, header): (ObjectPath, SealedHeader)| Replacement {
+            path: path.to_string(),
+            start: header.as_bytes().to_vec(),
+        };
+        let batch: Vec<_> = headers.into_iter().map(replacement).collect();
+        let journal = Arc::clone(&self.headers);
+        let done = tokio::task::spawn_blocking(move || journal.replace(&batch))
+            .await
+            .unwrap_or_else(|error| Err(error.into()));
+        done.map_err(|error| {
+            if is_full(&error) {
+                return StoreError::Full { path: first };
+            }
+            StoreError::Io {
+                action: "replace headers of",
+                path: first.to_string(),
+                reason: error.to_string(),
+            }
+        })
     }
 }
 
@@ -222,7 +297,6 @@ fn is_missing(error: &object_store::Error) -> bool {
 
 /// Overwrites the first bytes of a file with zeros, durably.
 pub(super) fn overwrite_start(file: &Path, bytes: u64) -> std::io::Result<()> {
-    use std::os::unix::fs::FileExt as _;
     let opened = fs::OpenOptions::new().write(true).open(file)?;
     let bytes = bytes.min(opened.metadata()?.len());
     let zeros = [0u8; 4_096];
@@ -244,11 +318,15 @@ pub(super) fn remove(file: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Removes `name#number` files: `object_store` writes under such a name before it links the file to its own.
+/// Removes `name#number` files, which interrupted writes left, and makes private what an earlier version made readable
+/// for others.
 fn remove_staged(directory: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let kind = entry.file_type()?;
+        if kind.is_dir() || kind.is_file() {
+            staged::make_private(&entry.path(), &entry.metadata()?)?;
+        }
         if kind.is_dir() {
             remove_staged(&entry.path())?;
         } else if kind.is_file()

@@ -1,6 +1,7 @@
 //! The back ends on a local directory: what `saker dev` and a single server use.
 
 mod frame;
+mod header_journal;
 mod local_log;
 mod local_meta;
 mod local_objects;
