@@ -195,7 +195,7 @@ pub(crate) fn is_full(error: &std::io::Error) -> bool {
     )
 }
 
-fn read_marker(directory: &Path) -> Result<Option<StoreId>, DirectoryError> {
+pub(crate) fn read_marker(directory: &Path) -> Result<Option<StoreId>, DirectoryError> {
     let path = directory.join(MARKER);
     let mut text = String::new();
     match fs::File::open(&path).and_then(|file| file.take(MARKER_BYTES_MAX).read_to_string(&mut text)) {
@@ -260,6 +260,33 @@ fn write_marker(directory: &Path) -> Result<StoreId, DirectoryError> {
     Ok(store)
 }
 
+/// Keeps servers away from a directory for as long as the file is kept, without a change to it. `None` where there is no
+/// lock file (in a copy, say) or the file system has no locks.
+pub(crate) fn lock_without_writing(directory: &Path) -> Result<Option<fs::File>, DirectoryError> {
+    let path = directory.join(LOCK);
+    let file = match fs::File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("open", &path, &error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Err(in_use(directory, file)),
+        Err(fs::TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+fn in_use(directory: &Path, lock: fs::File) -> DirectoryError {
+    let mut holder = String::new();
+    let read = lock.take(MARKER_BYTES_MAX).read_to_string(&mut holder);
+    let holder = holder.trim();
+    let known = read.is_ok() && !holder.is_empty() && holder.bytes().all(|b| b.is_ascii_digit());
+    DirectoryError::InUse {
+        directory: directory.to_owned(),
+        holder: if known { holder.to_owned() } else { "unknown".to_owned() },
+    }
+}
+
 fn lock(directory: &Path) -> Result<fs::File, DirectoryError> {
     let path = directory.join(LOCK);
     let mut file = private_file()
@@ -269,16 +296,7 @@ fn lock(directory: &Path) -> Result<fs::File, DirectoryError> {
         .map_err(|error| io_error("open", &path, &error))?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let read = file.take(MARKER_BYTES_MAX).read_to_string(&mut holder);
-            let holder = holder.trim();
-            let known = read.is_ok() && !holder.is_empty() && holder.bytes().all(|b| b.is_ascii_digit());
-            return Err(DirectoryError::InUse {
-                directory: directory.to_owned(),
-                holder: if known { holder.to_owned() } else { "unknown".to_owned() },
-            });
-        }
+        Err(fs::TryLockError::WouldBlock) => return Err(in_use(directory, file)),
         Err(fs::TryLockError::Error(error)) => return Err(io_error("lock", &path, &error)),
     }
     let write = || {
