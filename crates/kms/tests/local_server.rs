@@ -482,12 +482,16 @@ async fn everything_survives_a_restart() {
 /// A server that has stopped holds its directory no longer, whatever it was doing when it was stopped.
 #[tokio::test]
 async fn a_stopped_server_lets_go_of_its_directory() {
-    let mut server = Server::start_with_clock(|| {
-        // The first look for due keys, which begins with the server, takes its time.
+    // The first look for due keys, which begins with the server, takes its time.
+    let looking = std::sync::Arc::new(tokio::sync::Notify::new());
+    let looks = std::sync::Arc::clone(&looking);
+    let mut server = Server::start_with_clock(move || {
+        looks.notify_one();
         std::thread::sleep(std::time::Duration::from_millis(300));
         support::real_ms()
     })
     .await;
+    looking.notified().await;
     server.stop().await;
     LocalKeyServer::open(server.config()).await.unwrap();
 }

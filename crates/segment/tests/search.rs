@@ -129,8 +129,10 @@ fn growing_search_equals_brute_force_while_rows_come_and_go() {
                 })
             })
             .collect();
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        let written: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
+        // Before a writer's failure is passed on: the readers go on until this is set, and the scope waits for them.
         done.store(true, Ordering::SeqCst);
+        written.into_iter().for_each(|written| written.unwrap());
         readers.into_iter().for_each(|reader| reader.join().unwrap());
     });
     assert_eq!(growing.rows(), 2 * 30 * (1 + 3 + 200 + 17));

@@ -9,6 +9,7 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use saker_keyring::{FileId, Lease, PlainKey, Zone, ZoneId, ZoneKeyVersion};
@@ -84,14 +85,33 @@ fn say(line: &str) {
 }
 
 /// Does not outlive the test, whatever happens.
-struct Server(Child);
+struct Server(Arc<Mutex<Child>>);
+
+impl Server {
+    fn kill(&self) {
+        let _ = self.0.lock().unwrap().kill();
+    }
+    /// Kills it if it is still there after [`PATIENCE`]: whoever reads what it says must not wait for ever.
+    fn end_in_time(&self) {
+        let child = Arc::downgrade(&self.0);
+        std::thread::spawn(move || {
+            std::thread::sleep(PATIENCE);
+            if let Some(child) = child.upgrade() {
+                let _ = child.lock().unwrap().kill();
+            }
+        });
+    }
+}
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.kill();
+        let _ = self.0.lock().unwrap().wait();
     }
 }
+
+/// Far longer than any round takes.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs a server until it has acknowledged `count` writes, kills it, and returns all that it said.
 fn run_and_kill(directory: &Path, round: usize, count: usize) -> (BTreeSet<u64>, BTreeSet<u64>) {
@@ -99,14 +119,17 @@ fn run_and_kill(directory: &Path, round: usize, count: usize) -> (BTreeSet<u64>,
         .args(["--exact", "server_to_be_killed", "--nocapture"])
         .env(DIRECTORY, directory)
         .env(ROUND, round.to_string())
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut server = Server(server);
+    let server = Server(Arc::new(Mutex::new(server)));
+    server.end_in_time();
+    let said = server.0.lock().unwrap().stdout.take().unwrap();
     let (mut log, mut meta) = (BTreeSet::new(), BTreeSet::new());
     let mut killed = false;
-    for line in BufReader::new(server.0.stdout.take().unwrap()).lines() {
+    for line in BufReader::new(said).lines() {
         let line = line.unwrap();
         let Some(said) = line.strip_prefix("acknowledged ") else {
             continue;
@@ -115,7 +138,7 @@ fn run_and_kill(directory: &Path, round: usize, count: usize) -> (BTreeSet<u64>,
         let Ok(number) = number.parse() else { continue };
         if what == "log" { &mut log } else { &mut meta }.insert(number);
         if !killed && log.len() + meta.len() >= count {
-            server.0.kill().unwrap();
+            server.kill();
             killed = true;
         }
     }
@@ -124,7 +147,6 @@ fn run_and_kill(directory: &Path, round: usize, count: usize) -> (BTreeSet<u64>,
         "the server ended by itself after {} writes",
         log.len() + meta.len()
     );
-    server.0.wait().unwrap();
     (log, meta)
 }
 

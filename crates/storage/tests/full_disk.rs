@@ -7,7 +7,10 @@
 
 mod common;
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use common::{object, overwrite, unlocked};
 use saker_keyring::FileId;
@@ -18,37 +21,51 @@ use saker_storage::{
 /// A file system of 6 MiB in memory.
 struct SmallDisk(tempfile::TempDir);
 
+const SMALL_DISK_BYTES: usize = 6 << 20;
+
 impl SmallDisk {
     fn mount() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", &format!("size={SMALL_DISK_BYTES}"), "tmpfs"])
             .arg(directory.path())
+            // Nothing may ask whoever runs the tests for anything.
+            .stdin(Stdio::null())
             .status()
             .is_ok_and(|status| status.success());
         if !mounted {
-            #[expect(clippy::print_stderr, reason = "tells whoever runs the tests")]
-            {
-                eprintln!("skipped: this machine does not allow mounting a small file system");
-            }
+            skipped("this machine does not allow mounting a small file system");
             return None;
         }
-        Some(Self(directory))
+        let disk = Self(directory);
+        // Some sandboxes mount it and leave its size out of account: then there is no such thing as a full disk.
+        if !disk.write_ballast(65_536) {
+            skipped("this machine mounts a small file system but does not keep it small");
+            return None;
+        }
+        disk.make_space();
+        Some(disk)
     }
     fn path(&self) -> &Path {
         self.0.path()
     }
     /// Takes all space that is left.
     fn fill(&self) {
+        for block in [65_536, 4_096, 1] {
+            assert!(self.write_ballast(block), "the disk took more than its size");
+        }
+    }
+    /// Writes blocks of this size until there is no space for another; `false` if there still is after twice the size
+    /// of the disk. Never goes on for ever.
+    fn write_ballast(&self, block: usize) -> bool {
         use std::io::Write;
         let mut file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.ballast())
             .unwrap();
-        for block in [65_536, 4_096, 1] {
-            while file.write_all(&vec![0; block]).is_ok() {}
-        }
+        let block = vec![0; block];
+        (0..=2 * SMALL_DISK_BYTES / block.len()).any(|_| file.write_all(&block).is_err())
     }
     fn make_space(&self) {
         std::fs::remove_file(self.ballast()).unwrap();
@@ -56,6 +73,11 @@ impl SmallDisk {
     fn ballast(&self) -> std::path::PathBuf {
         self.path().join("ballast")
     }
+}
+
+#[expect(clippy::print_stderr, reason = "tells whoever runs the tests")]
+fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
 }
 
 impl Drop for SmallDisk {

@@ -110,6 +110,9 @@ fn locking_one_zone_leaves_others_alone() {
     assert!(lease.check().is_ok() && lease.seal_value("path", b"").is_ok());
 }
 
+/// Openings of 100 kB that a reader tries before it gives up: minutes.
+const ROUNDS_MAX: usize = 1_000_000;
+
 /// When `lock` has returned, no call that starts later succeeds, whatever runs beside it.
 #[test]
 fn locking_is_final_among_threads() {
@@ -122,7 +125,7 @@ fn locking_is_final_among_threads() {
         for _ in 0..3 {
             scope.spawn(|| {
                 start.wait();
-                loop {
+                for _ in 0..ROUNDS_MAX {
                     let was_locked = locked.load(Ordering::SeqCst);
                     match lease.open_whole_file(identity(1), &file) {
                         Ok(_) => {
@@ -132,16 +135,21 @@ fn locking_is_final_among_threads() {
                         Err(error) => {
                             assert_eq!(error, OpenError::Locked(ZoneLocked { zone: zone.id() }));
                             if was_locked {
-                                break;
+                                return;
                             }
                         }
                     }
                 }
+                panic!("never locked");
             });
         }
         start.wait();
-        while opened.load(Ordering::SeqCst) < 20 {
-            std::thread::yield_now();
+        // A reader that failed opens nothing any more: the others must still be told to end.
+        for _ in 0..60_000 {
+            if opened.load(Ordering::SeqCst) >= 20 {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
         zone.lock();
         locked.store(true, Ordering::SeqCst);

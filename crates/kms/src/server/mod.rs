@@ -32,7 +32,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -125,6 +125,8 @@ pub struct LocalKeyServer {
 
 /// How long calls in progress may take to finish at shutdown.
 const SHUTDOWN_SECONDS_MAX: u64 = 5;
+/// How long the directory may take to be let go of after that.
+const RELEASE_SECONDS_MAX: u64 = 5;
 /// How often keys whose waiting period is over are looked for; every call looks as well.
 const SWEEP_SECONDS: u64 = 60;
 
@@ -155,7 +157,8 @@ impl LocalKeyServer {
         }
     }
 
-    /// Serves until `shutdown` is cancelled, then lets calls in progress finish (at most 5 s).
+    /// Serves until `shutdown` is cancelled, then lets calls in progress finish (at most 5 s). When it returns, the
+    /// directory is free for another server, unless a call hangs beyond that time.
     ///
     /// Dropping the future stops taking connections; what was answered is on disk either way.
     ///
@@ -175,11 +178,28 @@ impl LocalKeyServer {
             shutdown.cancelled().await;
             tokio::time::sleep(Duration::from_secs(SHUTDOWN_SECONDS_MAX)).await;
         };
-        tokio::select! {
+        let outcome = tokio::select! {
             outcome = async { server.await } => outcome.map_err(KeyServerError::Serve),
             () = overdue => Ok(()),
             () = sweep(Arc::clone(&self.core)) => Ok(()),
+        };
+        let core = Arc::downgrade(&self.core);
+        drop(self);
+        released(&core).await;
+        outcome
+    }
+}
+
+/// Waits until nothing uses the directory any more: a look for due keys may still be running on a thread of its own, and
+/// the connection that was closed last may not be gone yet. Gives up after [`RELEASE_SECONDS_MAX`].
+async fn released(core: &Weak<Core>) {
+    let wait = async {
+        while core.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    };
+    if tokio::time::timeout(Duration::from_secs(RELEASE_SECONDS_MAX), wait).await.is_err() {
+        tracing::warn!("local key server: a call still runs; its directory is free once that ends");
     }
 }
 

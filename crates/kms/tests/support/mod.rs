@@ -58,15 +58,25 @@ pub struct Answer {
 
 impl Server {
     pub async fn start() -> Self {
-        let mut server = Self {
+        let mut server = Self::stopped();
+        server.run().await;
+        server
+    }
+
+    pub async fn start_with_clock(clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        let mut server = Self::stopped();
+        server.run_with_clock(Arc::new(clock)).await;
+        server
+    }
+
+    fn stopped() -> Self {
+        Self {
             dir: tempfile::tempdir().unwrap(),
             url: String::new(),
             address: String::new(),
             clock_offset_ms: Arc::default(),
             running: None,
-        };
-        server.run().await;
-        server
+        }
     }
 
     pub fn config(&self) -> LocalKeyServerConfig {
@@ -85,7 +95,11 @@ impl Server {
     /// Serves again after [`Self::stop`], on another port.
     pub async fn run(&mut self) {
         let offset = Arc::clone(&self.clock_offset_ms);
-        let clock = Arc::new(move || real_ms() + offset.load(Ordering::SeqCst));
+        let clock = move || real_ms() + offset.load(Ordering::SeqCst);
+        self.run_with_clock(Arc::new(clock)).await;
+    }
+
+    async fn run_with_clock(&mut self, clock: Arc<dyn Fn() -> i64 + Send + Sync>) {
         let server = LocalKeyServer::open_with_clock(self.config(), clock).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.address = listener.local_addr().unwrap().to_string();

@@ -6,6 +6,7 @@ use std::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use rand::{RngExt, SeedableRng};
@@ -13,6 +14,9 @@ use saker_keyring::{FileId, LogSealer, Zone, ZoneId, ZoneKeyVersion, random_key}
 use tokio::runtime::Handle;
 
 use super::*;
+
+/// Ends a test that waits in vain.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A file in memory whose calls fail, or wait, as told.
 #[derive(Default)]
@@ -84,7 +88,12 @@ impl SegmentFile for Arc<Faulty> {
     fn sync(&self) -> io::Result<()> {
         let mut held = self.held.0.lock().unwrap();
         while *held && !self.one_may_pass.swap(false, Ordering::SeqCst) {
-            held = self.held.1.wait(held).unwrap();
+            // A test that failed lets nobody through any more, and the runtime waits for this thread.
+            let (again, waited) = self.held.1.wait_timeout(held, PATIENCE).unwrap();
+            if waited.timed_out() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            held = again;
         }
         drop(held);
         self.syncs.fetch_add(1, Ordering::SeqCst);
@@ -135,9 +144,17 @@ fn writer(limits: WriterLimits) -> (Arc<Faulty>, Arc<Writer>) {
 
 /// Waits until the writer has taken its first group and sits in the sync.
 async fn until_writing(file: &Faulty) {
-    while file.len() == 0 {
-        tokio::task::yield_now().await;
-    }
+    until(|| file.len() > 0).await;
+}
+
+/// Waits for what the writer's thread does.
+async fn until(holds: impl Fn() -> bool) {
+    let look = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, look).await.expect("in vain");
 }
 
 #[tokio::test]
@@ -396,7 +413,5 @@ async fn a_power_loss_costs_no_acknowledged_record() {
 
 /// Waits until a group was written and sits in its sync.
 async fn until_unsynced(file: &Faulty) {
-    while file.len() as u64 == file.synced.load(Ordering::SeqCst) {
-        tokio::task::yield_now().await;
-    }
+    until(|| file.len() as u64 != file.synced.load(Ordering::SeqCst)).await;
 }
