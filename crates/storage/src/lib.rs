@@ -20,7 +20,10 @@ mod object;
 mod path;
 
 pub use directory::{DirectoryError, DirectoryLock, StoreId};
-pub use embedded::{EmbeddedStores, LocalLog, LocalMeta, LocalObjects};
+pub use embedded::{
+    BrokenTail, EmbeddedStores, EntryKind, LocalLog, LocalMeta, LocalObjects, Place, ReadError, ReadOnlyFile,
+    ReadOnlySegment, ReadOnlyStores, StoredEntry,
+};
 pub use log::{Log, LogAppend, LogAppender, LogError, LogReady, LogSegmentContents, LogSegmentInfo, LogSequence, Tail};
 pub use meta::{Expected, MetaBatch, MetaError, MetaOperation, MetaStore};
 pub use object::{ObjectInfo, ObjectStore, StoreError};

@@ -6,6 +6,8 @@ mod local_log;
 mod local_meta;
 mod local_objects;
 mod meta_rewrite;
+mod read_only;
+mod staged;
 mod writer;
 
 use std::{path::Path, sync::Arc};
@@ -13,6 +15,9 @@ use std::{path::Path, sync::Arc};
 pub use local_log::LocalLog;
 pub use local_meta::LocalMeta;
 pub use local_objects::LocalObjects;
+pub use read_only::{
+    BrokenTail, EntryKind, Place, ReadError, ReadOnlyFile, ReadOnlySegment, ReadOnlyStores, StoredEntry,
+};
 
 use crate::{
     DirectoryError, DirectoryLock, Log, MetaStore, ObjectStore, StoreId,
