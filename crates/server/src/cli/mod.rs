@@ -5,6 +5,7 @@
 //!
 //! Start reading at [`run`].
 
+mod client;
 mod dev;
 mod key;
 mod kms;
