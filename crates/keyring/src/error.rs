@@ -81,3 +81,19 @@ pub enum UnlockError {
         version: ZoneKeyVersion,
     },
 }
+
+/// Why a key was not added to a zone. It is as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AddKeyError {
+    /// The zone is locked, or was locked since the lease was given.
+    #[error(transparent)]
+    Locked(#[from] ZoneLocked),
+    /// It has a key of this version.
+    #[error("encryption zone {zone} has a key of version {} already", version.number())]
+    DuplicateVersion {
+        /// The zone.
+        zone: ZoneId,
+        /// The version.
+        version: ZoneKeyVersion,
+    },
+}

@@ -8,7 +8,7 @@
 use aws_lc_rs::error::Unspecified;
 
 use crate::{
-    FileId, FileIdentity, FileKind, OpenError, PlainKey, SealError, ZoneId, ZoneKeyVersion,
+    FileId, FileIdentity, FileKind, OpenError, PlainKey, SealError, Unverified, ZoneId, ZoneKeyVersion,
     cipher::{self, AeadKey, NONCE_BYTES, OVERHEAD_BYTES},
     random_key,
     zone::ZoneKeys,
@@ -61,6 +61,16 @@ pub(crate) fn seal(zone: ZoneId, keys: &ZoneKeys, fixed: &Fixed) -> Result<([u8;
     header[HEADER_TAG..SLOT].copy_from_slice(&tag);
     wrap(zone, keys, fixed.file, &data_key, &mut header)?;
     Ok((header, derived.frames))
+}
+
+/// The zone key version that a header says it is wrapped by; `None` if it is no header. A claim: only opening proves it.
+#[must_use]
+pub fn wrapping_version(header: &Unverified) -> Option<(ZoneId, ZoneKeyVersion)> {
+    let header = header.as_bytes().get(..HEADER_BYTES)?;
+    Fixed::read(header)?;
+    let zone = ZoneId::from_bytes(header[SLOT..SLOT_VERSION].try_into().ok()?);
+    let version = u32::from_le_bytes(header[SLOT_VERSION..WRAP].try_into().ok()?);
+    Some((zone, ZoneKeyVersion::new(version)))
 }
 
 /// Verifies a header completely: that it is of the file, kind and shape that the caller expects, wrapped by this zone,

@@ -57,6 +57,11 @@ impl LeasePolicy {
     pub const GRACE_MS_MAX: u64 = 86_400_000;
     /// Largest jitter.
     pub const JITTER_MAX: f64 = 0.5;
+    /// Longest wait between two probes of a key service that does not answer, as long as the interval is not longer
+    /// itself: its return has to be noticed.
+    pub const BACK_OFF_MS_MAX: u64 = 30_000;
+    /// The same, in intervals.
+    pub const BACK_OFF_INTERVALS_MAX: u64 = 4;
 
     /// The policy, if it is within the limits.
     ///
@@ -84,6 +89,17 @@ impl LeasePolicy {
     #[must_use]
     pub fn silence_max_ms(&self) -> u64 {
         scaled(self.probe_interval_ms, 2.0 * (1.0 + self.jitter))
+    }
+
+    /// Time until the next probe after so many answers in a row that were none: it doubles up to a limit.
+    fn back_off_ms(&self, outages: u32) -> u64 {
+        let interval = self.probe_interval_ms;
+        let limit = interval
+            .saturating_mul(Self::BACK_OFF_INTERVALS_MAX)
+            .min(Self::BACK_OFF_MS_MAX)
+            .max(interval);
+        let doubled = 1_u64.checked_shl(outages.saturating_sub(1)).unwrap_or(u64::MAX);
+        interval.saturating_mul(doubled).min(limit)
     }
 }
 
@@ -141,6 +157,10 @@ pub enum Transition {
     Unchanged,
 }
 
+/// A question to the key service that was or will be asked. The later one is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Question(u64);
+
 /// The state machine of one root key.
 #[derive(Clone, Debug)]
 pub struct LeaseMachine {
@@ -152,6 +172,14 @@ pub struct LeaseMachine {
     confirmed_ms: u64,
     /// The latest time seen; earlier times count as this one.
     now_ms: u64,
+    /// Questions asked so far.
+    asked: u64,
+    /// The latest question that was answered.
+    answered: Question,
+    /// Answers in a row that were none.
+    outages: u32,
+    /// How often it was told to lock.
+    locks: u64,
 }
 
 impl LeaseMachine {
@@ -166,6 +194,10 @@ impl LeaseMachine {
             outage: Outage::Timeout,
             confirmed_ms: 0,
             now_ms: 0,
+            asked: 0,
+            answered: Question(0),
+            outages: 0,
+            locks: 0,
         }
     }
 
@@ -190,9 +222,43 @@ impl LeaseMachine {
         &self.policy
     }
 
-    /// The key service answered a probe (a real decryption of a wrapped zone key).
+    /// A question is asked of the key service now; its answer goes to [`Self::on_answer_to`], if one comes.
+    pub fn ask(&mut self) -> Question {
+        self.asked += 1;
+        Question(self.asked)
+    }
+
+    /// How often it was told to lock, while locked too: what was permitted before is not permitted any more.
+    #[must_use]
+    pub fn locks(&self) -> u64 {
+        self.locks
+    }
+
+    /// The key service answered a question that was asked just now: see [`Self::on_answer_to`].
     pub fn on_answer(&mut self, now_ms: u64, answer: Result<(), &KeyServiceError>) -> Transition {
+        let question = self.ask();
+        self.on_answer_to(question, now_ms, answer)
+    }
+
+    /// The key service answered a question (a real decryption of a wrapped zone key). An answer that comes after that to
+    /// a later question says nothing about now, and is passed over.
+    pub fn on_answer_to(
+        &mut self,
+        question: Question,
+        now_ms: u64,
+        answer: Result<(), &KeyServiceError>,
+    ) -> Transition {
         self.advance(now_ms);
+        if question < self.answered {
+            return Transition::Unchanged;
+        }
+        self.answered = question;
+        self.outages = match answer {
+            Ok(()) | Err(KeyServiceError::Denied { .. }) => 0,
+            Err(KeyServiceError::Unavailable { .. } | KeyServiceError::Unsupported { .. }) => {
+                self.outages.saturating_add(1)
+            }
+        };
         match answer {
             Ok(()) => {
                 self.confirmed_ms = self.now_ms;
@@ -234,8 +300,10 @@ impl LeaseMachine {
         }
     }
 
-    /// How long to wait before the next probe, in milliseconds: the interval, varied by the jitter. `random01` is a
-    /// fresh random number between 0 and 1. Probes go on in every state: that is how a locked key comes back.
+    /// How long to wait before the next probe, in milliseconds: the interval, varied by the jitter; while the key service
+    /// gives no answer (an outage, throttling) longer each time, up to a limit. After a yes or a no it is the plain
+    /// interval. `random01` is a fresh random number between 0 and 1. Probes go on in every state: that is how a locked
+    /// key comes back.
     #[must_use]
     pub fn next_probe_ms(&self, random01: f64) -> u64 {
         let random01 = if random01.is_nan() {
@@ -244,7 +312,7 @@ impl LeaseMachine {
             random01.clamp(0.0, 1.0)
         };
         scaled(
-            self.policy.probe_interval_ms,
+            self.policy.back_off_ms(self.outages),
             1.0 + self.policy.jitter * (2.0 * random01 - 1.0),
         )
     }
@@ -281,6 +349,7 @@ impl LeaseMachine {
 
     fn lock(&mut self, why: LockReason) -> Transition {
         let served = self.may_serve();
+        self.locks += 1;
         self.state = LeaseState::Locked { why };
         if served {
             Transition::Locked

@@ -29,11 +29,11 @@ mod zone_record;
 
 pub use blob::{BlobKey, random_key};
 pub use calls::{CallObserver, CallReason, KeyCall, KeyOperation, ObserverSlot};
-pub use error::{OpenError, RewrapError, SealError, UnlockError, ZoneLocked};
+pub use error::{AddKeyError, OpenError, RewrapError, SealError, UnlockError, ZoneLocked};
 pub use file::{FileIdentity, FileOpener, FileSealer, FrameSize, UnverifiedFile};
-pub use header::{HEADER_BYTES, HEADER_FIXED_BYTES};
+pub use header::{HEADER_BYTES, HEADER_FIXED_BYTES, wrapping_version};
 pub use ids::{FileId, FileKind, ZoneId, ZoneKeyVersion};
-pub use lease::{LeaseMachine, LeasePolicy, LeasePolicyError, LeaseState, LockReason, Transition};
+pub use lease::{LeaseMachine, LeasePolicy, LeasePolicyError, LeaseState, LockReason, Question, Transition};
 pub use log::{LogOpener, LogSealer, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES};
 pub use root_key::{KeyProvider, Pkcs11Key, RootKeyId, RootKeyIdError, VaultKey};
 pub use sealed::{SealedHeader, SealedLogHeader, SealedObject, SealedRecord, SealedValue, Unverified};

@@ -13,8 +13,8 @@ use std::{
 };
 
 use crate::{
-    FileIdentity, OpenError, PlainKey, RewrapError, SealedHeader, UnlockError, Unverified, ZoneId, ZoneKeyVersion,
-    ZoneLocked, header,
+    AddKeyError, FileIdentity, OpenError, PlainKey, RewrapError, SealedHeader, UnlockError, Unverified, ZoneId,
+    ZoneKeyVersion, ZoneLocked, header,
 };
 
 /// One encryption zone's keys in memory; starts locked. Shared as `Arc<Zone>`.
@@ -134,6 +134,43 @@ impl Lease {
     pub fn current_version(&self) -> Result<ZoneKeyVersion, ZoneLocked> {
         self.with_keys(|keys| keys.current().map(|(version, _)| version))?
             .ok_or(ZoneLocked { zone: self.zone.id })
+    }
+
+    /// Adds a key to the unlocked zone, under this lease alone: if the zone was locked since, even if it was unlocked
+    /// again, nothing changes. The highest version seals from now on. Leases live on.
+    ///
+    /// # Errors
+    /// [`AddKeyError`]; the zone is as before.
+    pub fn add_key(&self, version: ZoneKeyVersion, key: PlainKey) -> Result<(), AddKeyError> {
+        let mut inner = self.zone.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let zone = self.zone.id;
+        if inner.generation != self.generation {
+            return Err(AddKeyError::Locked(ZoneLocked { zone }));
+        }
+        let Some(keys) = &mut inner.keys else {
+            return Err(AddKeyError::Locked(ZoneLocked { zone }));
+        };
+        if keys.0.contains_key(&version) {
+            return Err(AddKeyError::DuplicateVersion { zone, version });
+        }
+        keys.0.insert(version, key);
+        Ok(())
+    }
+
+    /// Drops and zeroes the keys of the versions before `version`, which has to be there. What they wrap does not open
+    /// any more.
+    ///
+    /// # Errors
+    /// [`ZoneLocked`] if the zone was locked since the lease was given, or does not have that version; all keys stay.
+    pub fn drop_keys_below(&self, version: ZoneKeyVersion) -> Result<(), ZoneLocked> {
+        let mut inner = self.zone.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let locked = ZoneLocked { zone: self.zone.id };
+        if inner.generation != self.generation {
+            return Err(locked);
+        }
+        let keys = inner.keys.as_mut().filter(|keys| keys.0.contains_key(&version));
+        keys.ok_or(locked)?.0.retain(|other, _| *other >= version);
+        Ok(())
     }
 
     /// Wraps the data key in `header` anew: by this zone's newest key instead of `old`'s. This is how a file gets a

@@ -332,3 +332,73 @@ proptest! {
         prop_assert!(next >= interval * (1.0 - jitter) - 1.0 && next <= interval * (1.0 + jitter) + 1.0);
     }
 }
+
+#[test]
+fn an_answer_to_an_earlier_question_never_overrides_a_later_one() {
+    let mut machine = active(60_000, 0);
+    let (early, late) = (machine.ask(), machine.ask());
+    assert_eq!(
+        machine.on_answer_to(late, 5_000, Err(&denied(Denial::Disabled))),
+        Transition::Locked
+    );
+    assert_eq!(machine.on_answer_to(early, 6_000, Ok(())), Transition::Unchanged);
+    assert!(!machine.may_serve(), "a stale yes unlocked");
+    assert_eq!(machine.on_answer(7_000, Ok(())), Transition::Unlocked);
+    let (early, late) = (machine.ask(), machine.ask());
+    assert_eq!(machine.on_answer_to(late, 8_000, Ok(())), Transition::Unchanged);
+    for stale in [denied(Denial::Disabled), unavailable(Outage::Timeout)] {
+        assert_eq!(machine.on_answer_to(early, 9_000, Err(&stale)), Transition::Unchanged);
+    }
+    assert_eq!(machine.state(), LeaseState::Active);
+    // A stale answer moves the clock and nothing else: the silence since the last yes is what counts.
+    assert_eq!(machine.deadline_ms(), Some(8_000 + machine.policy().silence_max_ms()));
+}
+
+#[test]
+fn probes_of_a_silent_key_service_back_off_up_to_a_limit_and_its_answer_ends_that() {
+    for (interval_ms, expected) in [
+        (1_000, [1_000, 2_000, 4_000, 4_000]),
+        (5_000, [5_000, 10_000, 20_000, 20_000]),
+        (10_000, [10_000, 20_000, 30_000, 30_000]),
+        (60_000, [60_000, 60_000, 60_000, 60_000]),
+    ] {
+        let policy = LeasePolicy {
+            probe_interval_ms: interval_ms,
+            ..LeasePolicy::default()
+        };
+        for answer in [Ok(()), Err(denied(Denial::Disabled))] {
+            let mut machine = LeaseMachine::new(policy);
+            for (outages, expected) in (1..).zip(expected) {
+                let outage = if outages % 2 == 0 {
+                    Outage::Throttled
+                } else {
+                    Outage::Timeout
+                };
+                let _ = machine.on_answer(0, Err(&unavailable(outage)));
+                assert_eq!(
+                    machine.next_probe_ms(0.5),
+                    expected,
+                    "after {outages} outages at {interval_ms} ms"
+                );
+            }
+            for _ in 0..100 {
+                let _ = machine.on_answer(0, Err(&unavailable(Outage::Failed)));
+            }
+            assert_eq!(machine.next_probe_ms(0.5), expected[3]);
+            let _ = machine.on_answer(0, answer.as_ref().map(|&()| ()));
+            assert_eq!(machine.next_probe_ms(0.5), interval_ms, "a fast return after an answer");
+        }
+    }
+}
+
+#[test]
+fn every_lock_is_counted() {
+    let mut machine = active(0, 0);
+    assert_eq!(machine.locks(), 0);
+    let _ = machine.on_answer(1, Err(&denied(Denial::Disabled)));
+    let _ = machine.on_answer(2, Err(&denied(Denial::Disabled)));
+    assert_eq!(machine.locks(), 2);
+    let _ = machine.on_answer(3, Ok(()));
+    let _ = machine.on_answer(4, Err(&unavailable(Outage::Timeout)));
+    assert_eq!(machine.locks(), 3);
+}

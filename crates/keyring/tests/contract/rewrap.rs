@@ -1,6 +1,8 @@
 //! A file that moves to another zone or key version by a new header alone.
 
-use saker_keyring::{FileId, FileIdentity, FileKind, HEADER_BYTES, OpenError, RewrapError, ZoneKeyVersion};
+use saker_keyring::{
+    AddKeyError, FileId, FileIdentity, FileKind, HEADER_BYTES, OpenError, RewrapError, ZoneKeyVersion, wrapping_version,
+};
 
 use crate::fixtures::{FRAME, for_every_bit_flip, identity, key, lease, open, pattern, seal, unverified, zone};
 
@@ -139,4 +141,54 @@ fn both_zones_must_be_unlocked() {
         new.rewrap_header(&old, identity(1), &header),
         Err(RewrapError::Open(OpenError::Locked(_)))
     ));
+}
+
+#[test]
+fn a_key_is_added_and_old_ones_dropped_while_the_zone_is_in_use() {
+    let zone = zone(1);
+    let lease = zone.lease().unwrap();
+    let second = ZoneKeyVersion::new(2);
+    let old = seal(&lease, identity(1), b"old");
+    lease.add_key(second, key(2)).unwrap();
+    assert_eq!(lease.current_version(), Ok(second));
+    assert!(matches!(
+        lease.add_key(second, key(3)),
+        Err(AddKeyError::DuplicateVersion { .. })
+    ));
+    let new = seal(&lease, identity(2), b"new");
+    let claim = |file: &[u8]| wrapping_version(&unverified(&file[..HEADER_BYTES])).unwrap();
+    assert_eq!(claim(&old), (zone.id(), ZoneKeyVersion::FIRST));
+    assert_eq!(claim(&new), (zone.id(), second));
+    assert_eq!(open(&lease, identity(1), &old).unwrap(), b"old");
+    assert!(
+        lease.drop_keys_below(ZoneKeyVersion::new(3)).is_err(),
+        "it would have none left"
+    );
+    lease.drop_keys_below(second).unwrap();
+    assert_eq!(open(&lease, identity(1), &old).unwrap_err(), OpenError::Refused);
+    assert_eq!(open(&lease, identity(2), &new).unwrap(), b"new");
+}
+
+#[test]
+fn a_dead_lease_adds_drops_and_rewraps_nothing_even_after_an_unlock() {
+    let zone = zone(1);
+    let dead = zone.lease().unwrap();
+    let file = seal(&dead, identity(1), b"a small file");
+    let header = unverified(&file[..HEADER_BYTES]);
+    zone.lock();
+    for unlocked_again in [false, true] {
+        if unlocked_again {
+            zone.unlock(vec![(ZoneKeyVersion::FIRST, key(1)), (ZoneKeyVersion::new(2), key(2))])
+                .unwrap();
+        }
+        let third = ZoneKeyVersion::new(3);
+        assert!(matches!(dead.add_key(third, key(3)), Err(AddKeyError::Locked(_))));
+        assert!(dead.drop_keys_below(ZoneKeyVersion::new(2)).is_err());
+        assert!(dead.rewrap_header(&dead, identity(1), &header).is_err());
+    }
+    let alive = zone.lease().unwrap();
+    assert!(dead.rewrap_header(&alive, identity(1), &header).is_err());
+    assert!(alive.rewrap_header(&dead, identity(1), &header).is_err());
+    assert_eq!(alive.current_version(), Ok(ZoneKeyVersion::new(2)));
+    assert_eq!(open(&alive, identity(1), &file).unwrap(), b"a small file");
 }
