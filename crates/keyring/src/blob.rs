@@ -3,37 +3,25 @@
 //! What it is for: values that are not files (a key server's records, keys wrapped under a key file). What it
 //! deliberately does not do: no framing, no streaming; a value is opened whole or not at all.
 
-use aws_lc_rs::{
-    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
-    hkdf::{HKDF_SHA512, KeyType, Salt},
-};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use zeroize::Zeroizing;
 
-use crate::{OpenError, PlainKey};
+use crate::{OpenError, PlainKey, cipher};
 
 /// Seals and opens small values. Derived from a [`PlainKey`] for one purpose.
 pub struct BlobKey(RandomizedNonceKey);
-
-struct KeyBytes;
-
-impl KeyType for KeyBytes {
-    fn len(&self) -> usize {
-        PlainKey::BYTES
-    }
-}
 
 impl BlobKey {
     /// Derives the key for `purpose` (HKDF-SHA-512, RFC 5869; `purpose` is the info) from `key`.
     #[must_use]
     #[expect(clippy::expect_used, reason = "fixed lengths that the functions accept")]
     pub fn new(key: &PlainKey, purpose: &str) -> Self {
-        let mut derived = Zeroizing::new([0_u8; PlainKey::BYTES]);
-        Salt::new(HKDF_SHA512, b"saker blob v1")
-            .extract(key.expose_bytes())
-            .expand(&[purpose.as_bytes()], KeyBytes)
-            .and_then(|okm| okm.fill(derived.as_mut()))
+        let derived = cipher::derive(key.expose_bytes(), b"saker blob v1", &[purpose.as_bytes()])
             .expect("32 bytes are within HKDF's limit");
-        Self(RandomizedNonceKey::new(&AES_256_GCM, derived.as_ref()).expect("32 bytes are an AES-256 key"))
+        Self(
+            cipher::leaving_no_trace(|| RandomizedNonceKey::new(&AES_256_GCM, derived.expose_bytes()))
+                .expect("32 bytes are an AES-256 key"),
+        )
     }
 
     /// Seals `plain`; `aad` must be given again to open it. The answer is nonce, ciphertext, tag.
@@ -79,7 +67,6 @@ impl std::fmt::Debug for BlobKey {
 #[must_use]
 #[expect(clippy::expect_used, reason = "without randomness nothing may go on")]
 pub fn random_key() -> PlainKey {
-    let mut bytes = Zeroizing::new([0_u8; PlainKey::BYTES]);
-    aws_lc_rs::rand::fill(bytes.as_mut()).expect("the operating system gives random bytes");
-    PlainKey::take(bytes.as_mut()).expect("the array has the length of a key")
+    PlainKey::written_by(|bytes| cipher::leaving_no_trace(|| aws_lc_rs::rand::fill(bytes)))
+        .expect("the operating system gives random bytes")
 }

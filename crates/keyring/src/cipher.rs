@@ -1,11 +1,11 @@
 //! The three primitives that every sealed format uses, each called in one place: AES-256-GCM with nonces that the
 //! module draws itself, HKDF-SHA-512, and HMAC-SHA-256.
 //!
-//! What becomes of keys: an AES key schedule lives in a heap block of the module (`EVP_AEAD_CTX`), and AWS-LC's
-//! `OPENSSL_free` overwrites a block before it frees it, so dropping [`AeadKey`] zeroes the schedule. The HKDF secret
-//! is copied into a buffer that `aws-lc-rs` zeroes on drop, and an HMAC context is overwritten by `HMAC_CTX_cleanup`
-//! (moving an HMAC key in Rust may leave a copy on the stack; that key authenticates a header and opens nothing).
-//! Derived bytes that pass through this crate are in [`Zeroizing`].
+//! What becomes of keys: keys themselves are [`PlainKey`]s. An AES key schedule lives in a heap block of the module
+//! (`EVP_AEAD_CTX`), and AWS-LC's `OPENSSL_free` overwrites a block before it frees it, so dropping [`AeadKey`] zeroes
+//! the schedule; nothing that lives longer than one file's reading or writing keeps one. The HKDF secret is copied into
+//! a buffer that `aws-lc-rs` zeroes on drop, and an HMAC context is overwritten by `HMAC_CTX_cleanup`. What all of them
+//! leave on the stack (hash blocks, moved keys, the last bytes of a plaintext) is overwritten by [`leaving_no_trace`].
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
@@ -28,7 +28,15 @@ pub(crate) struct AeadKey(RandomizedNonceKey);
 
 impl AeadKey {
     pub(crate) fn new(key: &[u8; PlainKey::BYTES]) -> Result<Self, aws_lc_rs::error::Unspecified> {
-        RandomizedNonceKey::new(&AES_256_GCM, key).map(Self)
+        leaving_no_trace(|| RandomizedNonceKey::new(&AES_256_GCM, key).map(Self))
+    }
+
+    pub(crate) fn for_sealing(key: &PlainKey) -> Result<Self, SealError> {
+        Self::new(key.expose_bytes()).map_err(|_| SealError::Module)
+    }
+
+    pub(crate) fn for_opening(key: &PlainKey) -> Result<Self, OpenError> {
+        Self::new(key.expose_bytes()).map_err(|_| OpenError::Refused)
     }
 
     /// Seals in place. `sealed` has room for the nonce, then the plaintext, then room for the tag.
@@ -36,9 +44,7 @@ impl AeadKey {
         let (nonce_room, rest) = sealed.split_at_mut_checked(NONCE_BYTES).ok_or(SealError::Module)?;
         let plain_bytes = rest.len().checked_sub(TAG_BYTES).ok_or(SealError::Module)?;
         let (plain, tag_room) = rest.split_at_mut(plain_bytes);
-        let (nonce, tag) = self
-            .0
-            .seal_in_place_separate_tag(Aad::from(aad), plain)
+        let (nonce, tag) = leaving_no_trace(|| self.0.seal_in_place_separate_tag(Aad::from(aad), plain))
             .map_err(|_| SealError::Module)?;
         nonce_room.copy_from_slice(nonce.as_ref());
         tag_room.copy_from_slice(tag.as_ref());
@@ -54,7 +60,7 @@ impl AeadKey {
         in_out: &mut [u8],
     ) -> Result<(), OpenError> {
         let nonce = Nonce::from(nonce);
-        if self.0.open_in_place(nonce, Aad::from(aad), in_out).is_err() {
+        if leaving_no_trace(|| self.0.open_in_place(nonce, Aad::from(aad), in_out).is_err()) {
             in_out.zeroize();
             return Err(OpenError::Refused);
         }
@@ -73,31 +79,54 @@ impl AeadKey {
 }
 
 /// HKDF-SHA-512 (RFC 5869) of `secret`, to 32 bytes. `info` parts are concatenated: all but the last have fixed lengths.
-pub(crate) fn derive(
-    secret: &[u8],
-    salt: &[u8],
-    info: &[&[u8]],
-) -> Result<Zeroizing<[u8; PlainKey::BYTES]>, aws_lc_rs::error::Unspecified> {
+pub(crate) fn derive(secret: &[u8], salt: &[u8], info: &[&[u8]]) -> Result<PlainKey, aws_lc_rs::error::Unspecified> {
     struct Bytes32;
     impl KeyType for Bytes32 {
         fn len(&self) -> usize {
             PlainKey::BYTES
         }
     }
-    let mut derived = Zeroizing::new([0_u8; PlainKey::BYTES]);
-    Salt::new(HKDF_SHA512, salt)
-        .extract(secret)
-        .expand(info, Bytes32)?
-        .fill(derived.as_mut())?;
-    Ok(derived)
+    PlainKey::written_by(|derived| {
+        leaving_no_trace(|| {
+            Salt::new(HKDF_SHA512, salt)
+                .extract(secret)
+                .expand(info, Bytes32)?
+                .fill(derived)
+        })
+    })
 }
 
 /// HMAC-SHA-256 of `message`.
 pub(crate) fn mac(key: &[u8; PlainKey::BYTES], message: &[u8]) -> [u8; 32] {
     let mut tag = [0_u8; 32];
-    tag.copy_from_slice(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref());
+    leaving_no_trace(|| {
+        tag.copy_from_slice(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref());
+    });
     tag
 }
+
+/// Runs `work`, then overwrites the stack that it used.
+pub(crate) fn leaving_no_trace<T>(work: impl FnOnce() -> T) -> T {
+    // Both are calls from here, so that the second one's room lies where the first one's was.
+    let done = on_its_own_stack(work);
+    overwrite_stack();
+    done
+}
+
+#[inline(never)]
+fn on_its_own_stack<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
+#[inline(never)]
+fn overwrite_stack() {
+    let mut room = [0_u8; STACK_BYTES];
+    // The compiler may not leave out the zeros of something that is looked at.
+    std::hint::black_box(&mut room);
+}
+
+/// Stack that a call of the module uses, with room to spare; writing it takes a fraction of the time of sealing a frame.
+const STACK_BYTES: usize = 16 << 10;
 
 /// Compares in constant time.
 pub(crate) fn equal(left: &[u8], right: &[u8]) -> Result<(), OpenError> {

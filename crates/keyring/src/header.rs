@@ -46,18 +46,18 @@ pub(crate) struct Fixed {
 /// A header as it was verified, with the key that its frames are sealed under.
 pub(crate) struct Opened {
     pub(crate) fixed: Fixed,
-    pub(crate) frames: AeadKey,
+    pub(crate) frames: PlainKey,
     data_key: PlainKey,
 }
 
 /// Makes a header with a fresh data key. Returns it with the key for the frames.
-pub(crate) fn seal(zone: ZoneId, keys: &ZoneKeys, fixed: &Fixed) -> Result<([u8; HEADER_BYTES], AeadKey), SealError> {
+pub(crate) fn seal(zone: ZoneId, keys: &ZoneKeys, fixed: &Fixed) -> Result<([u8; HEADER_BYTES], PlainKey), SealError> {
     let data_key = random_key();
     let derived = Derived::new(&data_key, fixed.file).map_err(|_| SealError::Module)?;
     let mut header = [0_u8; HEADER_BYTES];
     fixed.write(&mut header);
     header[COMMITMENT..HEADER_TAG].copy_from_slice(&derived.commitment);
-    let tag = cipher::mac(&derived.header, &header[..HEADER_TAG]);
+    let tag = cipher::mac(derived.header.expose_bytes(), &header[..HEADER_TAG]);
     header[HEADER_TAG..SLOT].copy_from_slice(&tag);
     wrap(zone, keys, fixed.file, &data_key, &mut header)?;
     Ok((header, derived.frames))
@@ -116,6 +116,11 @@ pub(crate) fn rewrap(
     Ok(fresh)
 }
 
+/// Whether these bytes have the form of a header. Says nothing about whose it is.
+pub(crate) fn is_header(bytes: &[u8]) -> bool {
+    bytes.len() == HEADER_BYTES && Fixed::read(bytes).is_some()
+}
+
 fn open_any(zone: ZoneId, keys: &ZoneKeys, fixed: &Fixed, header: &[u8]) -> Result<Opened, OpenError> {
     if header.len() != HEADER_BYTES || header[SLOT..SLOT_VERSION] != zone.as_bytes()[..] {
         return Err(OpenError::Refused);
@@ -129,7 +134,7 @@ fn open_any(zone: ZoneId, keys: &ZoneKeys, fixed: &Fixed, header: &[u8]) -> Resu
     let derived = Derived::new(&data_key, fixed.file).map_err(|_| OpenError::Refused)?;
     cipher::equal(&derived.commitment, &header[COMMITMENT..HEADER_TAG])?;
     cipher::equal(
-        &cipher::mac(&derived.header, &header[..HEADER_TAG]),
+        &cipher::mac(derived.header.expose_bytes(), &header[..HEADER_TAG]),
         &header[HEADER_TAG..SLOT],
     )?;
     Ok(Opened {
@@ -159,13 +164,13 @@ fn wrap(
 /// derived key meets a handful of random nonces (one per rewrap), not one per file of the zone.
 fn wrap_key(zone_key: &PlainKey, zone: ZoneId, version: ZoneKeyVersion, file: FileId) -> Result<AeadKey, Unspecified> {
     let info: [&[u8]; 3] = [b"saker/v1/wrap", zone.as_bytes(), &version.number().to_le_bytes()];
-    AeadKey::new(&*cipher::derive(zone_key.expose_bytes(), file.as_bytes(), &info)?)
+    AeadKey::new(cipher::derive(zone_key.expose_bytes(), file.as_bytes(), &info)?.expose_bytes())
 }
 
 /// What is derived from a data key, each under its own label.
 struct Derived {
-    frames: AeadKey,
-    header: zeroize::Zeroizing<[u8; PlainKey::BYTES]>,
+    frames: PlainKey,
+    header: PlainKey,
     commitment: [u8; COMMITMENT_BYTES],
 }
 
@@ -173,9 +178,10 @@ impl Derived {
     fn new(data_key: &PlainKey, file: FileId) -> Result<Self, Unspecified> {
         let derive = |label: &[u8]| cipher::derive(data_key.expose_bytes(), file.as_bytes(), &[label]);
         Ok(Self {
-            frames: AeadKey::new(&*derive(b"saker/v1/frames")?)?,
+            frames: derive(b"saker/v1/frames")?,
             header: derive(b"saker/v1/header")?,
-            commitment: *derive(b"saker/v1/commitment")?,
+            // No secret: it stands in the header.
+            commitment: *derive(b"saker/v1/commitment")?.expose_bytes(),
         })
     }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use crate::{
-    FileId, FileIdentity, FileKind, Lease, OpenError, SealError, SealedLogHeader, SealedRecord, Unverified,
+    FileId, FileIdentity, FileKind, Lease, OpenError, PlainKey, SealError, SealedLogHeader, SealedRecord, Unverified,
     cipher::{AeadKey, NONCE_BYTES, OVERHEAD_BYTES, TAG_BYTES},
     header::{self, FRAMES_MAX, Fixed, Shape},
 };
@@ -27,7 +27,8 @@ pub const RECORD_OVERHEAD_BYTES: usize = 1 + OVERHEAD_BYTES;
 pub struct LogSealer {
     lease: Lease,
     fixed: Fixed,
-    key: AeadKey,
+    /// A segment is open for long: the cipher's own form of the key is made for each record and lives no longer.
+    key: PlainKey,
     records: u64,
     records_max: u64,
     closed: bool,
@@ -37,7 +38,7 @@ pub struct LogSealer {
 pub struct LogOpener {
     lease: Lease,
     fixed: Fixed,
-    key: AeadKey,
+    key: PlainKey,
     records: u64,
     closed: bool,
 }
@@ -149,7 +150,7 @@ impl LogSealer {
         sealed.extend_from_slice(plain);
         sealed.extend_from_slice(&[0; TAG_BYTES]);
         self.lease
-            .with_keys(|_| self.key.seal_in_place(&aad, &mut sealed[1..]))??;
+            .with_keys(|_| AeadKey::for_sealing(&self.key)?.seal_in_place(&aad, &mut sealed[1..]))??;
         self.records += 1;
         Ok(SealedRecord::new(std::mem::take(&mut *sealed)))
     }
@@ -167,7 +168,9 @@ impl LogOpener {
             return Err(OpenError::Refused);
         }
         let aad = self.fixed.aad(self.records, record_type.is_last());
-        let plain = self.lease.with_keys(|_| self.key.open(&aad, sealed))??;
+        let plain = self
+            .lease
+            .with_keys(|_| AeadKey::for_opening(&self.key)?.open(&aad, sealed))??;
         match record_type {
             RecordType::Data => {
                 self.records += 1;

