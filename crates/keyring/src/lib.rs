@@ -43,4 +43,4 @@ pub use service::{
 };
 pub use value::{VALUE_BYTES_MAX, VALUE_IDENTITY_BYTES_MAX, VALUE_OVERHEAD_BYTES};
 pub use zone::{Lease, Zone};
-pub use zone_record::{ZoneRecord, ZoneRecordError};
+pub use zone_record::{KeyCheck, ZoneRecord, ZoneRecordError};

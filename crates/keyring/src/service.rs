@@ -126,6 +126,9 @@ pub enum Outage {
     /// An answer that makes no sense (wrong length, wrong key id).
     #[error("the key service gave an answer that cannot be used")]
     BadAnswer,
+    /// A key, but not the one that it was asked to unwrap.
+    #[error("the key service gave back another key than it made; it was not used")]
+    WrongKey,
 }
 
 /// Why a call to a key service gave no key. The two kinds are handled differently and are never merged.

@@ -106,10 +106,20 @@ fn logs_are_as_documented() {
 
 #[test]
 fn zone_records_are_as_documented() {
-    let record = read("zone-record-v1");
+    zone_record("zone-record-v1", 1, [None, None]);
+    // Of the first version's key no check value was kept; that of the second is checked with the key.
+    let message = [&b"saker zone key check 1"[..], &[0x21; 16], &[2, 0, 0, 0]].concat();
+    let check = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &[0x22; 32]), &message);
+    zone_record("zone-record-v2", 2, [Some(&[]), Some(check.as_ref())]);
+}
+
+/// `checks`: the check value of each key version, where the format has them.
+fn zone_record(name: &str, format: u8, checks: [Option<&[u8]>; 2]) {
+    let record = read(name);
     let checksum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &record[..record.len() - 32]);
     assert_eq!(record[record.len() - 32..], *checksum.as_ref());
-    assert_eq!(record[..8], *b"SAKERZR\x01");
+    assert_eq!(record[..7], *b"SAKERZR");
+    assert_eq!(record[7], format);
     assert_eq!(record[8..24], [0x21; 16]);
     let mut rest = &record[24..record.len() - 32];
     let mut take = |bytes: usize| {
@@ -128,10 +138,14 @@ fn zone_records_are_as_documented() {
         assert_eq!(take(length), text.as_bytes());
     }
     assert_eq!(take(2), [2, 0], "two versions");
-    for version in [1, 2] {
+    for (version, check) in [1, 2].into_iter().zip(checks) {
         assert_eq!(take(4), [version, 0, 0, 0]);
         assert_eq!(take(2), [184, 0]);
         assert_eq!(take(184), [version; 184]);
+        if let Some(check) = check {
+            assert_eq!(usize::from(take(2)[0]), check.len());
+            assert_eq!(take(check.len()), check);
+        }
     }
     assert!(rest.is_empty());
 }

@@ -3,11 +3,11 @@
 //! Zone keys and ids are fixed and written below; data keys and nonces were random when the files were made, so these
 //! tests open. `make_golden` makes files for a new format; it never overwrites one.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use saker_keyring::{
-    EncryptionContext, FileId, FileIdentity, FileKind, KeyPurpose, Lease, Unverified, WrappedKey, Zone, ZoneId,
-    ZoneKeyVersion, ZoneRecord,
+    EncryptionContext, FileId, FileIdentity, FileKind, KeyCheck, KeyPurpose, Lease, Unverified, WrappedKey, Zone,
+    ZoneId, ZoneKeyVersion, ZoneRecord,
 };
 
 use crate::fixtures::{FRAME, key, pattern, seal, unverified};
@@ -71,6 +71,17 @@ fn zone_record() -> ZoneRecord {
             (ZoneKeyVersion::FIRST, WrappedKey::new(vec![1; 184]).unwrap()),
             (ZoneKeyVersion::new(2), WrappedKey::new(vec![2; 184]).unwrap()),
         ],
+        checks: BTreeMap::new(),
+    }
+}
+
+/// The same with check values, as far as the first version's keys are known.
+fn checked_zone_record() -> ZoneRecord {
+    let record = zone_record();
+    let (zone, version) = (record.zone, ZoneKeyVersion::new(2));
+    ZoneRecord {
+        checks: [(version, KeyCheck::of(&key(0x22), zone, version))].into(),
+        ..record
     }
 }
 
@@ -123,6 +134,16 @@ fn a_zone_record_of_version_1_opens_and_is_written_the_same() {
     assert_eq!(zone_record().encode().unwrap(), bytes);
 }
 
+#[test]
+fn a_zone_record_of_version_2_opens_and_is_written_the_same() {
+    let bytes = read("zone-record-v2");
+    let record = ZoneRecord::from_bootstrap_value(&unverified(&bytes)).unwrap();
+    assert_eq!(record, checked_zone_record());
+    assert_eq!(record.encode().unwrap(), bytes);
+    record.recognise(ZoneKeyVersion::new(2), &key(0x22)).unwrap();
+    assert!(record.recognise(ZoneKeyVersion::new(2), &key(0x21)).is_err());
+}
+
 /// For a format that has no golden files yet: `cargo test -p saker-keyring --test contract make_golden -- --ignored`.
 #[test]
 #[ignore = "writes files into the source tree"]
@@ -149,12 +170,13 @@ fn make_golden() {
         ("value-v1.sealed", value.as_bytes()),
         ("log-v1.sealed", &log),
         ("zone-record-v1", &zone_record().encode().unwrap()),
+        ("zone-record-v2", &checked_zone_record().encode().unwrap()),
     ] {
-        let mut golden = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(path(name))
-            .unwrap();
+        let made = fs::OpenOptions::new().write(true).create_new(true).open(path(name));
+        let mut golden = match made {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
+            made => made.unwrap(),
+        };
         std::io::Write::write_all(&mut golden, bytes).unwrap();
     }
 }
