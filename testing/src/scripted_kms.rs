@@ -65,7 +65,19 @@ struct Root {
     script: VecDeque<KmsAnswer>,
     /// Start the script over when it is used up.
     again: bool,
+    /// Answers for single zones, by the `database` of their encryption context; they go before all others.
+    zones: BTreeMap<String, KmsAnswer>,
     calls: BTreeMap<&'static str, KmsCalls>,
+}
+
+impl Root {
+    fn next(&mut self) -> KmsAnswer {
+        let answer = self.script.pop_front().unwrap_or(self.standing);
+        if self.again {
+            self.script.push_back(answer);
+        }
+        answer
+    }
 }
 
 impl ScriptedKms {
@@ -95,6 +107,7 @@ impl ScriptedKms {
             standing: KmsAnswer::Right,
             script: VecDeque::new(),
             again: false,
+            zones: BTreeMap::new(),
             calls: BTreeMap::new(),
         };
         roots.insert(root.clone(), state);
@@ -123,6 +136,28 @@ impl ScriptedKms {
         self.script(root, answers);
         if let Some(state) = self.roots().get_mut(root) {
             state.again = true;
+        }
+    }
+
+    /// Like [`Self::set`], but the next `stale` calls are still answered as they would have been: a key service whose
+    /// hosts hear of a change one after another.
+    pub fn set_after(&self, root: &RootKeyId, stale: usize, answer: KmsAnswer) {
+        if let Some(state) = self.roots().get_mut(root) {
+            let before = state.standing;
+            state.standing = answer;
+            state.script = std::iter::repeat_n(before, stale).collect();
+            state.again = false;
+        }
+    }
+
+    /// From now on calls with this `database` in their encryption context are answered like this, whatever the other
+    /// zones under `root` get; `None`: like the others again.
+    pub fn set_zone(&self, root: &RootKeyId, database: &str, answer: Option<KmsAnswer>) {
+        if let Some(state) = self.roots().get_mut(root) {
+            match answer {
+                Some(answer) => state.zones.insert(database.to_owned(), answer),
+                None => state.zones.remove(database),
+            };
         }
     }
 
@@ -164,10 +199,10 @@ impl ScriptedKms {
             return Plan::Refuse(denied(root, Denial::NotFound));
         };
         *count(state.calls.entry(context.purpose.as_str()).or_default()) += 1;
-        let answer = state.script.pop_front().unwrap_or(state.standing);
-        if state.again {
-            state.script.push_back(answer);
-        }
+        let answer = match state.zones.get(&context.database) {
+            Some(answer) => *answer,
+            None => state.next(),
+        };
         match answer {
             KmsAnswer::Right => Plan::Do {
                 after: Duration::ZERO,
@@ -438,6 +473,33 @@ mod tests {
         }
         kms.set(&root, KmsAnswer::Right);
         assert!(decrypt().await.is_ok() && decrypt().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_change_may_take_time_and_may_be_for_one_zone_alone() {
+        let kms = ScriptedKms::new();
+        let root = kms.add_root();
+        let (d, e) = (context("d"), context("e"));
+        let of_d = kms.generate_data_key(&root, &d, CallReason::CreateZone).await.unwrap();
+        let of_e = kms.generate_data_key(&root, &e, CallReason::CreateZone).await.unwrap();
+        let decrypt = async |made: &GeneratedKey, context| {
+            let answer = kms.decrypt(&root, &made.wrapped, context, CallReason::Probe).await;
+            answer.map(drop)
+        };
+        kms.set_after(&root, 2, KmsAnswer::Deny(Denial::Disabled));
+        assert!(decrypt(&of_d, &d).await.is_ok() && decrypt(&of_e, &e).await.is_ok());
+        assert_eq!(decrypt(&of_d, &d).await, Err(denied(&root, Denial::Disabled)));
+        kms.set_after(&root, 1, KmsAnswer::Right);
+        assert_eq!(decrypt(&of_d, &d).await, Err(denied(&root, Denial::Disabled)));
+        assert!(decrypt(&of_d, &d).await.is_ok());
+        kms.set_zone(&root, "e", Some(KmsAnswer::Deny(Denial::AccessDenied)));
+        for _ in 0..3 {
+            assert!(decrypt(&of_d, &d).await.is_ok());
+            assert_eq!(decrypt(&of_e, &e).await, Err(denied(&root, Denial::AccessDenied)));
+        }
+        kms.set(&root, KmsAnswer::Deny(Denial::Disabled));
+        kms.set_zone(&root, "e", None);
+        assert_eq!(decrypt(&of_e, &e).await, Err(denied(&root, Denial::Disabled)));
     }
 
     #[tokio::test]
