@@ -27,6 +27,8 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ("saker-storage", &["saker-model", "saker-keyring"]),
     // The local key server is itself a durable store, so it goes through the one door to bytes as well.
     ("saker-kms", &["saker-model", "saker-keyring", "saker-storage"]),
+    // The audit log seals its own records and writes them to the log, as the engine does with rows.
+    ("saker-audit", &["saker-keyring", "saker-storage"]),
     // Segments write and read sealed files, so they name the lease and the sealed types.
     (
         "saker-segment",
@@ -59,6 +61,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
             "saker-segment",
             "saker-query",
             "saker-engine",
+            "saker-audit",
         ],
     ),
     ("saker-testing", &["saker-model", "saker-keyring", "saker-storage"]),
