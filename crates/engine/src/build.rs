@@ -100,7 +100,7 @@ impl Opened {
         outcome?;
         let millis = self.shared.config.clock.monotonic_ms().saturating_sub(started);
         self.shared.emit(&Event::IndexBuilt {
-            database: self.access.name.clone(),
+            database: self.access.database(),
             rows: manifest.rows,
             millis,
         });

@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use saker_keyring::Unverified;
 use saker_model::{CollectionId, PartitionId};
-use saker_storage::{Expected, MetaBatch};
+use saker_storage::{Expected, MetaBatch, MetaError};
+use tokio::sync::RwLockReadGuard;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -21,21 +22,26 @@ use crate::{
     recovery,
     shared::Shared,
     types::LoadState,
-    zones::Access,
+    zones::{Access, Scope, ZoneOwner},
 };
 
 /// A collection. Its rows are behind [`Collection::open`].
 #[derive(Debug)]
 pub(crate) struct Collection {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) access: Arc<Access>,
+    /// Its database's zone, or its own. Changes when it moves to another database.
+    access: ArcSwap<Access>,
+    /// Whether its zone is its own.
+    pub(crate) own_key: bool,
     pub(crate) id: CollectionId,
+    /// Held for reading by whatever writes under its zone, for writing while it is moved or dropped: then they wait.
+    pub(crate) gate: tokio::sync::RwLock<()>,
     record: RwLock<CollectionRecord>,
     /// The record as it is stored; held while the record is changed.
     stored: tokio::sync::Mutex<Unverified>,
     opened: ArcSwapOption<Opened>,
     /// Held while opening. Tasks of the one before, which must be at their end before the next one begins.
-    opening: tokio::sync::Mutex<Option<TaskTracker>>,
+    pub(crate) opening: tokio::sync::Mutex<Option<TaskTracker>>,
     load: Mutex<Load>,
     dropped: AtomicBool,
 }
@@ -49,6 +55,8 @@ struct Load {
 
 /// Pause before a load that met a lock and an unlock begins again.
 const LOAD_AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// Pause before a store that failed is asked again what it holds.
+const SETTLE_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 impl Collection {
     pub(crate) fn new(
@@ -59,8 +67,10 @@ impl Collection {
     ) -> Arc<Self> {
         Arc::new(Self {
             shared: Arc::clone(shared),
-            access: Arc::clone(access),
+            access: ArcSwap::from(Arc::clone(access)),
+            own_key: record.zone.is_some(),
             id: record.id,
+            gate: tokio::sync::RwLock::new(()),
             record: RwLock::new(record),
             stored: tokio::sync::Mutex::new(stored),
             opened: ArcSwapOption::empty(),
@@ -69,6 +79,10 @@ impl Collection {
             dropped: AtomicBool::new(false),
         })
     }
+    /// Its zone.
+    pub(crate) fn access(&self) -> Arc<Access> {
+        self.access.load_full()
+    }
     pub(crate) fn record(&self) -> CollectionRecord {
         self.record.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -76,26 +90,70 @@ impl Collection {
         self.record.read().unwrap_or_else(PoisonError::into_inner).name.clone()
     }
 
+    /// Says in refusals what it is called now.
+    pub(crate) fn rescope(&self, database: &str) {
+        if self.own_key {
+            let collection = Some(self.name());
+            self.access().set_scope(Scope {
+                database: database.to_owned(),
+                collection,
+            });
+        }
+    }
+
     /// Changes the record, durably.
     ///
     /// # Errors
     /// If the catalog's zone is locked or the store fails.
     pub(crate) async fn change_record(&self, change: impl FnOnce(&mut CollectionRecord)) -> Result<()> {
+        self.change_record_with(MetaBatch::new(), change).await
+    }
+    /// As [`Self::change_record`], together with what is in `batch` already.
+    pub(crate) async fn change_record_with(
+        &self,
+        batch: MetaBatch,
+        change: impl FnOnce(&mut CollectionRecord),
+    ) -> Result<()> {
+        self.replace_record(batch, change, false).await
+    }
+    /// As [`Self::change_record_with`]; an error means that nothing was stored. Where the store's answer leaves that
+    /// open, it is asked until it tells, or the engine stops.
+    pub(crate) async fn change_record_for_good(
+        &self,
+        batch: MetaBatch,
+        change: impl FnOnce(&mut CollectionRecord),
+    ) -> Result<()> {
+        self.replace_record(batch, change, true).await
+    }
+
+    async fn replace_record(
+        &self,
+        mut batch: MetaBatch,
+        change: impl FnOnce(&mut CollectionRecord),
+        settle: bool,
+    ) -> Result<()> {
         let mut stored = self.stored.lock().await;
         let mut next = self.record();
         change(&mut next);
         let key = meta_key("collection", self.id)?;
         let value = seal(&self.shared.platform_lease()?, &key, &next).map_err(|e| self.shared.platform.explain(e))?;
-        let mut batch = MetaBatch::new();
         batch.expect(key.clone(), Expected::Value(stored.clone()));
-        if next.dropping {
-            // The wrapped keys of definition and manifest go with the same stroke.
-            batch
-                .delete(meta_key("body", self.id)?)
-                .delete(meta_key("manifest", self.id)?);
+        batch.put(key.clone(), value.clone());
+        match self.shared.meta.commit(batch).await {
+            Ok(()) => {}
+            Err(error @ (MetaError::Conflict { .. } | MetaError::Full | MetaError::TooLarge { .. })) => {
+                return Err(error.into());
+            }
+            Err(error) if !settle => return Err(error.into()),
+            Err(error) => loop {
+                match self.shared.meta.get(&key).await {
+                    Ok(Some(there)) if there.as_bytes() == value.as_bytes() => break,
+                    Ok(_) => return Err(error.into()),
+                    Err(_) if self.shared.stop.is_cancelled() => return Err(error.into()),
+                    Err(_) => tokio::time::sleep(SETTLE_AGAIN_AFTER).await,
+                }
+            },
         }
-        batch.put(key, value.clone());
-        self.shared.meta.commit(batch).await?;
         *stored = value.into_unverified();
         *self.record.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
@@ -110,34 +168,44 @@ impl Collection {
         if let Some(opened) = self.current() {
             return Ok(opened);
         }
-        self.access.lease()?;
+        self.access().lease()?;
         let mut opening = self.opening.lock().await;
         if let Some(opened) = self.current() {
             return Ok(opened);
         }
         if self.dropped.load(Ordering::Acquire) {
-            return Err(Error::collection_not_found(&self.access.name, &self.name()));
+            return Err(Error::collection_not_found(&self.access().database(), &self.name()));
         }
         self.close();
         if let Some(before) = opening.as_ref() {
             before.close();
             before.wait().await;
         }
-        let lease = self.access.lease()?;
-        let opened = recovery::recover(&self.shared, &self.access, self.id, lease).await;
-        let opened = opened.map_err(|error| self.access.explain(error))?;
+        let access = self.access();
+        let lease = access.lease()?;
+        let opened = recovery::recover(&self.shared, &access, self.id, lease).await;
+        let opened = opened.map_err(|error| access.explain(error))?;
         *opening = Some(opened.tasks.clone());
         self.opened.store(Some(Arc::clone(&opened)));
         if !opened.usable() || self.dropped.load(Ordering::Acquire) {
             self.close();
-            return Err(self
-                .access
+            return Err(access
                 .lease()
                 .err()
                 .unwrap_or_else(|| crate::opened::interrupted(&opened)));
         }
         opened.kick_builds();
         Ok(opened)
+    }
+
+    /// As [`Self::open`], for whoever writes under its zone: while the guard lives it is neither moved nor dropped, and
+    /// while it is, this waits.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) async fn open_to_write(self: &Arc<Self>) -> Result<(RwLockReadGuard<'_, ()>, Arc<Opened>)> {
+        let gate = self.gate.read().await;
+        Ok((gate, self.open().await?))
     }
 
     /// The collection in use, if it is.
@@ -151,7 +219,7 @@ impl Collection {
     /// A locked zone; not loaded.
     pub(crate) fn reading(self: &Arc<Self>) -> Result<Arc<Opened>> {
         self.shared.check_running()?;
-        self.access.lease()?;
+        self.access().lease()?;
         match self.current() {
             Some(opened) => Ok(opened),
             None => Err(self.not_loaded()),
@@ -175,7 +243,7 @@ impl Collection {
         let damaged = failure
             .as_ref()
             .is_some_and(|failure| failure.kind == ErrorKind::Corrupt);
-        if self.record().load_wanted && self.access.zone.is_unlocked() && !damaged {
+        if self.record().load_wanted && self.access().zone.is_unlocked() && !damaged {
             self.start_load();
         }
         if let Some(failure) = failure {
@@ -207,6 +275,39 @@ impl Collection {
         }
     }
 
+    /// Goes on as `next`, in the zone that `next` is in. The one before stops its tasks; what it has decoded is shared
+    /// with `next`, and its readers come to their end. The caller holds `opening`.
+    pub(crate) fn hand_over(&self, next: Arc<Opened>, opening: &mut Option<TaskTracker>) {
+        *opening = Some(next.tasks.clone());
+        self.access.store(Arc::clone(&next.access));
+        let before = self.opened.swap(Some(Arc::clone(&next)));
+        if let Some(before) = before {
+            before.retire();
+        }
+        if !next.usable() {
+            // Locked meanwhile: whoever locked it may have found the one before.
+            self.close();
+        }
+    }
+    /// Loads what should be loaded, and builds what is missing.
+    pub(crate) fn go_on(self: &Arc<Self>) {
+        match self.current() {
+            Some(opened) if opened.memory().loaded || !self.record().load_wanted => opened.kick_builds(),
+            Some(_) | None => {
+                if self.record().load_wanted && self.access().zone.is_unlocked() {
+                    self.start_load();
+                }
+            }
+        }
+    }
+    /// It is not dropped after all; it comes back as it was loaded.
+    pub(crate) fn undo_drop(self: &Arc<Self>) {
+        self.dropped.store(false, Ordering::Release);
+        if self.record().load_wanted {
+            self.start_load();
+        }
+    }
+
     /// Loads in the background what users want loaded.
     pub(crate) fn start_load(self: &Arc<Self>) {
         let percent = {
@@ -225,7 +326,7 @@ impl Collection {
                     .load_once(&percent)
                     .await
                     .err()
-                    .map(|error| this.access.explain(error));
+                    .map(|error| this.access().explain(error));
                 if let Some(failure) = &failure {
                     tracing::warn!(collection = %this.id, "collection not loaded: {failure}");
                 }
@@ -233,7 +334,7 @@ impl Collection {
                 {
                     let mut load = this.load.lock().unwrap_or_else(PoisonError::into_inner);
                     // Locked and unlocked again meanwhile: whoever unlocked it found this load running.
-                    let again = locked && this.access.zone.is_unlocked() && !this.shared.stop.is_cancelled();
+                    let again = locked && this.access().zone.is_unlocked() && !this.shared.stop.is_cancelled();
                     if !again {
                         load.running = false;
                         load.failure = failure;
@@ -246,8 +347,12 @@ impl Collection {
     }
 
     async fn load_once(self: &Arc<Self>, percent: &AtomicUsize) -> Result<()> {
-        let opened = self.open().await?;
-        opened.load(percent).await?;
+        let mut opened = self.open().await?;
+        while let Err(error) = opened.load(percent).await {
+            // Moved to another zone meanwhile.
+            let next = self.current().filter(|next| !Arc::ptr_eq(next, &opened));
+            opened = next.ok_or(error)?;
+        }
         if !self.record().load_wanted {
             opened.release().await;
         }
@@ -266,6 +371,11 @@ impl Collection {
         if self.current().is_some_and(|opened| opened.memory().loaded) {
             return Ok(LoadState::Loaded);
         }
+        let access = self.access();
+        if !access.zone.is_unlocked() {
+            let refusal = access.why_locked();
+            return Ok(LoadState::Locked { refusal });
+        }
         let percent = {
             let load = self.load.lock().unwrap_or_else(PoisonError::into_inner);
             match &load.failure {
@@ -273,12 +383,23 @@ impl Collection {
                 Some(_) | None => load.percent.load(Ordering::Relaxed).min(99),
             }
         };
-        if self.access.zone.is_unlocked() {
+        if self.access().zone.is_unlocked() {
             // A load that failed (a full disk, say) is tried again by whoever looks.
             self.start_load();
         }
         Ok(LoadState::Loading {
             percent: u8::try_from(percent).unwrap_or(99),
         })
+    }
+}
+
+impl ZoneOwner for Collection {
+    fn went_dark(&self) {
+        self.close();
+    }
+    fn came_back(self: Arc<Self>) {
+        if self.record().load_wanted {
+            self.start_load();
+        }
     }
 }

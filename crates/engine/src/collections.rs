@@ -1,11 +1,16 @@
 //! Making, dropping, describing and loading collections.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
 
+use saker_keyring::RootKeyId;
 use saker_model::{CollectionId, CollectionSchema, DataType, FieldId, FieldSchema, Limits, PartitionId};
 use saker_storage::{Expected, MetaBatch};
 
 use crate::{
+    cipher,
     collection::Collection,
     database::Database,
     engine::Engine,
@@ -14,6 +19,7 @@ use crate::{
     opened::Opened,
     records::{self, CollectionBody, CollectionRecord, Manifest, PartitionRecord, meta_key, seal},
     types::{CollectionInfo, CollectionSpec, CollectionSummary, FlushedCollection, LoadState, Properties, SegmentInfo},
+    zones::ZoneOwner,
 };
 
 /// Name of the partition that is always there.
@@ -22,13 +28,18 @@ pub(crate) const DEFAULT_PARTITION: &str = "_default";
 const KEY_PARTITIONS: usize = 16;
 
 impl Engine {
-    /// Makes a collection. The same definition again is fine; another one under the same name is refused.
+    /// Makes a collection: sealed under its database's key, or under a root key of its own if `cipher.key` is among its
+    /// properties; that one is tried (`GenerateDataKey`, `Decrypt`) before anything is stored. The same definition again
+    /// is fine; another one under the same name is refused.
     ///
     /// # Errors
-    /// A bad schema; [`ErrorKind::DatabaseNotFound`]; [`ErrorKind::CollectionAlreadyExists`]; a locked zone.
+    /// A bad schema; [`ErrorKind::DatabaseNotFound`]; [`ErrorKind::CollectionAlreadyExists`];
+    /// [`ErrorKind::KeyUnusable`]; a locked database.
     pub async fn create_collection(&self, database: &str, spec: CollectionSpec) -> Result<CollectionInfo> {
         let database = self.database(database)?;
         let schema = numbered(spec.schema.clone())?;
+        let own_key = cipher::of_collection(&spec.properties)?;
+        // Also with a key of its own: nothing new comes into a database that its owner disabled.
         let lease = database.access.lease()?;
         let platform = self.shared.platform_lease()?;
         let _changes = database.changes.lock().await;
@@ -43,7 +54,7 @@ impl Engine {
         }
         let existing = database.names().collections.get(&name).cloned();
         if let Some(existing) = existing {
-            return same_or_refused(&database, &existing, &schema).await;
+            return same_or_refused(&database, &existing, &schema, own_key.as_ref()).await;
         }
         if database.names().collections.len() >= Limits::COLLECTIONS_MAX {
             let limit = Limits::COLLECTIONS_MAX;
@@ -73,7 +84,7 @@ impl Engine {
             schema,
             shards: spec.shards.max(1),
             consistency: spec.consistency,
-            properties: spec.properties,
+            properties: cipher::without(spec.properties),
             partitions: partitions
                 .into_iter()
                 .map(|name| PartitionRecord {
@@ -85,6 +96,10 @@ impl Engine {
             indexes: Vec::new(),
             updated: created,
         };
+        let own_zone = match &own_key {
+            Some(root) => Some(self.new_zone(root).await?),
+            None => None,
+        };
         let record = CollectionRecord {
             id,
             database: database.id,
@@ -93,6 +108,18 @@ impl Engine {
             aliases: Vec::new(),
             load_wanted: false,
             dropping: false,
+            zone: own_zone.as_ref().map(|zone| zone.record.clone()),
+            retiring: None,
+            receipt: None,
+        };
+        // Not registered before it is stored: a collection that is not there uses no key.
+        let (access, lease) = match own_zone {
+            None => (Arc::clone(&database.access), lease),
+            Some(zone) => {
+                let access = self.use_zone(zone, database.name(), Some(&name))?;
+                let lease = access.lease()?;
+                (access, lease)
+            }
         };
         let keys = (
             meta_key("collection", id)?,
@@ -100,7 +127,7 @@ impl Engine {
             meta_key("manifest", id)?,
         );
         let value = seal(&platform, &keys.0, &record).map_err(|error| self.shared.platform.explain(error))?;
-        let explain = |error| database.access.explain(error);
+        let explain = |error| access.explain(error);
         let mut batch = MetaBatch::new();
         batch
             .expect(keys.0.clone(), Expected::Absent)
@@ -111,7 +138,10 @@ impl Engine {
             seal(&lease, &keys.2, &Manifest::first()).map_err(explain)?,
         );
         self.shared.meta.commit(batch).await?;
-        let collection = Collection::new(&self.shared, &database.access, record, value.into_unverified());
+        let collection = Collection::new(&self.shared, &access, record, value.into_unverified());
+        if collection.own_key {
+            self.adopt(&access, Arc::downgrade(&collection) as Weak<dyn ZoneOwner>);
+        }
         database
             .names_mut()
             .collections
@@ -121,39 +151,6 @@ impl Engine {
             collection: name,
         });
         Ok(describe(&database, &collection, &body))
-    }
-
-    /// Drops a collection; its wrapped keys are destroyed first. A missing one is fine (as in Milvus). Works while the
-    /// database is locked.
-    ///
-    /// # Errors
-    /// [`ErrorKind::DatabaseNotFound`]; an alias is refused; a failed store, after which the drop is finished at the
-    /// next start.
-    pub async fn drop_collection(&self, database: &str, collection: &str) -> Result<()> {
-        let database = self.database(database)?;
-        let _changes = database.changes.lock().await;
-        if database.names().aliases.contains_key(collection) {
-            return Err(Error::invalid(format!(
-                "cannot drop the collection via alias = {collection}"
-            )));
-        }
-        let Some(found) = database.names().collections.get(collection).cloned() else {
-            return Ok(());
-        };
-        found.change_record(|record| record.dropping = true).await?;
-        {
-            let mut names = database.names_mut();
-            names.collections.remove(collection);
-            names.aliases.retain(|_, target| !Arc::ptr_eq(target, &found));
-        }
-        found.close_for_drop().await;
-        self.erase(found.id).await?;
-        let event = Event::CollectionDropped {
-            database: database.name().to_owned(),
-            collection: collection.to_owned(),
-        };
-        self.shared.emit(&event);
-        Ok(())
     }
 
     /// Whether there is a collection or alias of this name.
@@ -198,7 +195,8 @@ impl Engine {
             .collect())
     }
 
-    /// Renames a collection. Into another database it is refused: a collection is sealed under its database's key.
+    /// Renames a collection. Into another database it is refused, with the command that does it: a collection is sealed
+    /// under its database's key.
     ///
     /// # Errors
     /// [`ErrorKind::CollectionNotFound`]; a bad or taken name.
@@ -206,9 +204,11 @@ impl Engine {
         CollectionSchema::check_name("collection", to).map_err(|error| Error::invalid(error.to_string()))?;
         let database = self.database(database)?;
         if !new_database.is_empty() && self.database(new_database)?.id != database.id {
-            return Err(Error::invalid(
-                "cannot rename a collection to another database: each database is encrypted under its own key",
-            ));
+            let name = database.name();
+            return Err(Error::invalid(format!(
+                "cannot rename a collection to another database: each database is encrypted under its own key; move it \
+                 with: saker collection move {name}.{from} --to {new_database} --name {to}"
+            )));
         }
         let _changes = database.changes.lock().await;
         let collection = {
@@ -229,6 +229,7 @@ impl Engine {
         collection
             .change_record(|record| to.clone_into(&mut record.name))
             .await?;
+        collection.rescope(database.name());
         let mut names = database.names_mut();
         if let Some(collection) = names.collections.remove(from) {
             names.collections.insert(to.to_owned(), collection);
@@ -247,12 +248,12 @@ impl Engine {
         set: Properties,
         delete: Vec<String>,
     ) -> Result<()> {
-        if let Some(key) = set.keys().chain(&delete).find(|key| key.starts_with("cipher.")) {
-            return Err(Error::invalid(format!(
-                "can not alter cipher related properties: {key}"
-            )));
-        }
-        let opened = self.collection(database, collection)?.open().await?;
+        cipher::refuse_change(
+            set.keys().chain(&delete),
+            "whether a collection has a key of its own is decided when it is made",
+        )?;
+        let collection = self.collection(database, collection)?;
+        let (_gate, opened) = collection.open_to_write().await?;
         opened
             .change_body(|body| {
                 body.properties.extend(set);
@@ -267,11 +268,9 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::CollectionNotFound`]; a locked zone.
     pub async fn truncate_collection(&self, database: &str, collection: &str) -> Result<()> {
-        self.collection(database, collection)?
-            .open()
-            .await?
-            .remove_rows(None)
-            .await
+        let collection = self.collection(database, collection)?;
+        let (_gate, opened) = collection.open_to_write().await?;
+        opened.remove_rows(None).await
     }
 
     /// Starts to load; returns at once. See [`Self::load_state`].
@@ -310,8 +309,11 @@ impl Engine {
         if collection.record().load_wanted {
             collection.change_record(|record| record.load_wanted = false).await?;
         }
-        if let Some(opened) = collection.current() {
+        let mut current = collection.current();
+        while let Some(opened) = current {
             opened.release().await;
+            // It may have been moved meanwhile.
+            current = collection.current().filter(|next| !Arc::ptr_eq(next, &opened));
         }
         Ok(())
     }
@@ -406,8 +408,9 @@ impl Engine {
         let database = self.database(database)?;
         let mut flushed = Vec::with_capacity(collections.len());
         for name in collections {
-            let opened = database.collection(name)?.open().await?;
-            let done = opened.flush().await.map_err(|error| database.access.explain(error))?;
+            let collection = database.collection(name)?;
+            let (_gate, opened) = collection.open_to_write().await?;
+            let done = opened.flush().await.map_err(|error| opened.access.explain(error))?;
             flushed.push(FlushedCollection {
                 collection: name.clone(),
                 id: opened.collection,
@@ -473,14 +476,15 @@ fn live_rows(segment: &Arc<saker_segment::GrowingSegment>) -> u64 {
 
 /// The definition: from memory if the collection is in use, else from the catalog, without opening the collection.
 pub(crate) async fn read_body(collection: &Collection) -> Result<Arc<CollectionBody>> {
-    let lease = collection.access.lease()?;
+    let access = collection.access();
+    let lease = access.lease()?;
     if let Some(opened) = collection.current() {
         return Ok(opened.body.load_full());
     }
     let key = meta_key("body", collection.id)?;
     let stored = collection.shared.meta.get(&key).await?;
-    let stored = stored.ok_or_else(|| Error::collection_not_found(&collection.access.name, &collection.name()))?;
-    let body = records::open(&lease, &key, &stored).map_err(|error| collection.access.explain(error))?;
+    let stored = stored.ok_or_else(|| Error::collection_not_found(&access.database(), &collection.name()))?;
+    let body = records::open(&lease, &key, &stored).map_err(|error| access.explain(error))?;
     Ok(Arc::new(body))
 }
 
@@ -488,6 +492,10 @@ fn describe(database: &Database, collection: &Collection, body: &CollectionBody)
     let record = collection.record();
     let mut schema = body.schema.clone();
     schema.name.clone_from(&record.name);
+    let mut properties = body.properties.clone();
+    if collection.own_key {
+        cipher::show(&collection.access(), &mut properties);
+    }
     CollectionInfo {
         id: record.id,
         name: record.name,
@@ -499,7 +507,7 @@ fn describe(database: &Database, collection: &Collection, body: &CollectionBody)
         shards: body.shards,
         consistency: body.consistency,
         aliases: record.aliases,
-        properties: body.properties.clone(),
+        properties,
         partitions: body.partitions.len(),
     }
 }
@@ -508,11 +516,14 @@ async fn same_or_refused(
     database: &Database,
     existing: &Arc<Collection>,
     schema: &CollectionSchema,
+    own_key: Option<&RootKeyId>,
 ) -> Result<CollectionInfo> {
     let body = read_body(existing).await?;
     let mut known = body.schema.clone();
     known.name.clone_from(&schema.name);
-    if known == *schema {
+    let access = existing.access();
+    let known_key = existing.own_key.then(|| access.root());
+    if known == *schema && known_key.as_ref() == own_key {
         return Ok(describe(database, existing, &body));
     }
     Err(Error::new(

@@ -14,6 +14,9 @@ use crate::{
 pub struct EngineConfig {
     /// How root keys are probed and how long an outage of a key service is served through.
     pub lease: LeasePolicy,
+    /// Most calls of key services a second, over all root keys, in the long run; probes are counted and never wait. AWS
+    /// KMS allows thousands a second for the customer's whole account: this leaves them to the customer.
+    pub kms_calls_per_second: u32,
     /// Root key of new databases that name none; `None`: they go under the platform key.
     pub default_key: Option<RootKeyId>,
     /// Bytes in memory at which a growing segment is sealed.
@@ -36,6 +39,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             lease: LeasePolicy::default(),
+            kms_calls_per_second: 200,
             default_key: None,
             segment_bytes_max: 512 << 20,
             rest_ms: 10_000,

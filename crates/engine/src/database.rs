@@ -2,24 +2,23 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak},
 };
 
-use saker_keyring::{
-    CallReason, EncryptionContext, KeyPurpose, KeyServiceError, RootKeyId, Unverified, Zone, ZoneId, ZoneKeyVersion,
-    ZoneRecord,
-};
+use saker_keyring::{RootKeyId, Unverified};
 use saker_model::{CollectionSchema, DatabaseId, Limits, Timestamp};
 use saker_storage::{Expected, MetaBatch};
 
 use crate::{
+    cipher::{self, Cipher},
     collection::Collection,
     engine::Engine,
     error::{Error, ErrorKind, Result},
     events::Event,
+    receipts::{Receipt, ReceiptKind, zone_keys},
     records::{DatabaseRecord, meta_key, seal},
     types::{DatabaseInfo, Properties},
-    zones::{Access, ZoneOwner, bounded, decrypt_all, reason_of},
+    zones::{Access, ZoneOwner},
 };
 
 /// A database in the running engine.
@@ -28,6 +27,8 @@ pub(crate) struct Database {
     pub(crate) id: DatabaseId,
     pub(crate) access: Arc<Access>,
     pub(crate) customer_key: bool,
+    /// A database keeps its name.
+    name: String,
     created: Timestamp,
     details: RwLock<Details>,
     names: RwLock<Names>,
@@ -54,6 +55,7 @@ impl Database {
             id: record.id,
             access,
             customer_key: record.customer_key,
+            name: record.name.clone(),
             created: record.created,
             details: RwLock::new(Details { record, stored }),
             names: RwLock::default(),
@@ -61,7 +63,7 @@ impl Database {
         })
     }
     pub(crate) fn name(&self) -> &str {
-        &self.access.name
+        &self.name
     }
     pub(crate) fn names(&self) -> RwLockReadGuard<'_, Names> {
         self.names.read().unwrap_or_else(PoisonError::into_inner)
@@ -80,20 +82,24 @@ impl Database {
             .cloned()
             .ok_or_else(|| Error::collection_not_found(self.name(), name))
     }
+    /// Collections without a key of their own.
+    fn under_its_key(&self) -> Vec<Arc<Collection>> {
+        let names = self.names();
+        let under = |collection: &&Arc<Collection>| Arc::ptr_eq(&collection.access(), &self.access);
+        names.collections.values().filter(under).cloned().collect()
+    }
     fn describe(&self) -> DatabaseInfo {
         let details = self.details.read().unwrap_or_else(PoisonError::into_inner);
         let mut properties = details.record.properties.clone();
         if self.customer_key {
-            properties.insert(CIPHER_ENABLED.to_owned(), "true".to_owned());
-            properties.insert(CIPHER_KEY.to_owned(), self.access.root.to_string());
-            properties.insert(CIPHER_ZONE.to_owned(), self.access.zone.id().to_string());
+            cipher::show(&self.access, &mut properties);
         }
         DatabaseInfo {
             id: self.id,
             name: self.name().to_owned(),
             created: self.created,
             properties,
-            root: self.access.root.clone(),
+            root: self.access.root(),
             customer_key: self.customer_key,
             lock: self.access.status(),
         }
@@ -102,22 +108,16 @@ impl Database {
 
 impl ZoneOwner for Database {
     fn went_dark(&self) {
-        let collections: Vec<_> = self.names().collections.values().cloned().collect();
-        collections.iter().for_each(|collection| collection.close());
+        self.under_its_key().iter().for_each(|collection| collection.close());
     }
     fn came_back(self: Arc<Self>) {
-        let collections: Vec<_> = self.names().collections.values().cloned().collect();
-        collections
+        self.under_its_key()
             .iter()
             .filter(|collection| collection.record().load_wanted)
             .for_each(Collection::start_load);
     }
 }
 
-const CIPHER_PREFIX: &str = "cipher.";
-const CIPHER_ENABLED: &str = "cipher.enabled";
-const CIPHER_KEY: &str = "cipher.key";
-const CIPHER_ZONE: &str = "cipher.ezID";
 /// The database that is always there.
 pub(crate) const DEFAULT_DATABASE: &str = "default";
 
@@ -129,7 +129,7 @@ impl Engine {
     /// A bad name or property; [`ErrorKind::DatabaseAlreadyExists`]; [`ErrorKind::KeyUnusable`].
     pub async fn create_database(&self, name: &str, properties: Properties) -> Result<DatabaseInfo> {
         CollectionSchema::check_name("database", name).map_err(|error| Error::invalid(error.to_string()))?;
-        let cipher = Cipher::parse(&properties, self.shared.config.default_key.as_ref())?;
+        let cipher = Cipher::of_database(&properties, self.shared.config.default_key.as_ref())?;
         let _changes = self.changes.lock().await;
         if self.databases().contains_key(name) {
             return Err(Error::new(
@@ -145,12 +145,9 @@ impl Engine {
         }
         let (root, customer_key) = match cipher {
             Cipher::Customer(root) => (root, true),
-            Cipher::Platform => (self.shared.platform.root.clone(), false),
+            Cipher::Platform => (self.shared.platform.root(), false),
         };
-        let properties = properties
-            .into_iter()
-            .filter(|(key, _)| !key.starts_with(CIPHER_PREFIX))
-            .collect();
+        let properties = cipher::without(properties);
         let database = self.new_database(name, root, customer_key, properties).await?;
         let info = database.describe();
         self.databases_mut().insert(name.to_owned(), database);
@@ -170,55 +167,16 @@ impl Engine {
         properties: Properties,
     ) -> Result<Arc<Database>> {
         let platform = self.shared.platform_lease()?;
-        let zone = Zone::locked(ZoneId::random());
-        let context = EncryptionContext {
-            cluster: self.shared.cluster.clone(),
-            database: zone.id().to_string(),
-            purpose: KeyPurpose::ZoneKey,
-        };
-        let used = |operation, ok| {
-            self.shared.emit(&Event::KeyUsed {
-                root: root.clone(),
-                operation,
-                ok,
-            });
-        };
-        let generated = bounded(
-            &root,
-            self.shared
-                .keys
-                .generate_data_key(&root, &context, CallReason::CreateZone),
-        )
-        .await;
-        used("GenerateDataKey", generated.is_ok());
-        let generated = generated.map_err(|error| unusable(&root, &error))?;
-        let versions = vec![(ZoneKeyVersion::FIRST, generated.wrapped)];
-        let record = ZoneRecord {
-            zone: zone.id(),
-            root: root.clone(),
-            context,
-            versions,
-        };
-        let keys = decrypt_all(&*self.shared.keys, &record, CallReason::CreateZone).await;
-        used("Decrypt", keys.is_ok());
-        let keys = keys.map_err(|error| unusable(&root, &error))?;
-        if keys
-            .iter()
-            .any(|(_, key)| key.expose_bytes() != generated.plain.expose_bytes())
-        {
-            return Err(Error::new(
-                ErrorKind::KeyUnusable { root: root.clone() },
-                format!("the key service gave back another key than it made under {root}; do not use this key service"),
-            ));
-        }
+        let zone = self.new_zone(&root).await?;
         let record = DatabaseRecord {
             id: DatabaseId(self.shared.oracle.id()),
             name: name.to_owned(),
             created: self.shared.oracle.now(),
-            zone: record,
+            zone: zone.record.clone(),
             customer_key,
             properties,
             dropping: false,
+            retiring: None,
         };
         let key = meta_key("database", record.id)?;
         let value = seal(&platform, &key, &record).map_err(|error| self.shared.platform.explain(error))?;
@@ -226,20 +184,17 @@ impl Engine {
         let mut batch = MetaBatch::new();
         batch.expect(key.clone(), Expected::Absent).put(key, value);
         self.shared.meta.commit(batch).await?;
-        zone.unlock(keys).map_err(|error| Error::internal(error.to_string()))?;
-        let watcher = self.watcher(&root);
-        watcher.confirmed();
-        let access = Access::new(name, zone, record.zone.clone(), &watcher);
+        let access = self.use_zone(zone, name, None)?;
         let database = Database::new(record, stored, access);
-        self.adopt(&database);
+        self.adopt(&database.access, Arc::downgrade(&database) as Weak<dyn ZoneOwner>);
         Ok(database)
     }
 
-    /// Drops an empty database: its wrapped keys are destroyed first, then its name is free.
+    /// Drops an empty database: its wrapped keys are destroyed first, then its name is free. The receipt says which.
     ///
     /// # Errors
     /// [`ErrorKind::DatabaseNotFound`]; [`ErrorKind::InvalidParameter`] for the default one or one with collections.
-    pub async fn drop_database(&self, name: &str) -> Result<()> {
+    pub async fn drop_database(&self, name: &str) -> Result<Receipt> {
         if name == DEFAULT_DATABASE {
             return Err(Error::invalid("can not drop default database"));
         }
@@ -251,17 +206,26 @@ impl Engine {
                 "database:{name} not empty, must drop all collections before drop database"
             )));
         }
+        let zone = {
+            let details = database.details.read().unwrap_or_else(PoisonError::into_inner);
+            details.record.zone.clone()
+        };
+        let mut receipt = Receipt::begun(&self.shared, ReceiptKind::Database, &database);
+        receipt.zone_keys = zone_keys(&zone);
+        receipt.finish(&self.shared);
         let mut batch = MetaBatch::new();
         // The wrapped zone keys are in this value and nowhere else.
         batch.delete(meta_key("database", database.id)?);
+        self.put_receipt(&mut batch, &receipt).await?;
         self.shared.meta.commit(batch).await?;
         database.access.zone.lock();
-        self.disown(&database);
+        self.disown(&database.access);
         self.databases_mut().remove(name);
         self.shared.emit(&Event::DatabaseDropped {
             database: name.to_owned(),
         });
-        Ok(())
+        receipt.emit(&self.shared);
+        Ok(receipt)
     }
 
     /// All databases, by name.
@@ -285,11 +249,10 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::DatabaseNotFound`], [`ErrorKind::InvalidParameter`].
     pub async fn alter_database(&self, name: &str, set: Properties, delete: Vec<String>) -> Result<()> {
-        if let Some(key) = set.keys().chain(&delete).find(|key| key.starts_with(CIPHER_PREFIX)) {
-            return Err(Error::invalid(format!(
-                "can not alter cipher related properties: {key}; a database keeps its key"
-            )));
-        }
+        cipher::refuse_change(
+            set.keys().chain(&delete),
+            "a database's key is changed with `saker key change`",
+        )?;
         let database = self.database(name)?;
         let _changes = database.changes.lock().await;
         let (mut record, stored) = {
@@ -313,71 +276,4 @@ impl Engine {
         };
         Ok(())
     }
-}
-
-/// Whose key a new database goes under.
-enum Cipher {
-    Customer(RootKeyId),
-    Platform,
-}
-
-impl Cipher {
-    /// Reads `cipher.enabled` and `cipher.key`. A key is never ignored.
-    fn parse(properties: &Properties, default: Option<&RootKeyId>) -> Result<Self> {
-        let known = [CIPHER_ENABLED, CIPHER_KEY];
-        if let Some(key) = properties
-            .keys()
-            .find(|key| key.starts_with(CIPHER_PREFIX) && !known.contains(&key.as_str()))
-        {
-            return Err(Error::invalid(format!(
-                "property {key} is set by the server; give cipher.enabled and cipher.key only"
-            )));
-        }
-        let enabled = match properties.get(CIPHER_ENABLED).map(|text| text.to_ascii_lowercase()) {
-            None => None,
-            Some(text) if text == "true" => Some(true),
-            Some(text) if text == "false" => Some(false),
-            Some(_) => return Err(Error::invalid("cipher.enabled must be \"true\" or \"false\"")),
-        };
-        let key = match properties
-            .get(CIPHER_KEY)
-            .map(|text| text.trim())
-            .filter(|text| !text.is_empty())
-        {
-            None => None,
-            Some(text) => Some(text.parse::<RootKeyId>().map_err(|error| {
-                let shown: String = text.chars().take(256).collect();
-                Error::invalid(format!("cipher.key {shown:?} cannot be used: {error}"))
-            })?),
-        };
-        match (enabled, key, default) {
-            (Some(false), Some(key), _) => Err(Error::invalid(format!(
-                "cipher.key {key} is given but cipher.enabled is \"false\"; set cipher.enabled to \"true\" or leave the key out"
-            ))),
-            (Some(false), None, _) | (None, None, None) => Ok(Self::Platform),
-            (Some(true) | None, Some(key), _) if key == RootKeyId::platform_file() => Err(Error::invalid(
-                "cipher.key must be a customer's key; leave it out for the platform key",
-            )),
-            (Some(true) | None, Some(key), _) => Ok(Self::Customer(key)),
-            (Some(true) | None, None, Some(default)) => Ok(Self::Customer(default.clone())),
-            (Some(true), None, None) => Err(Error::invalid(
-                "cipher.enabled is \"true\" but there is no cipher.key and the server has no default key; \
-                 give the key's ARN as cipher.key",
-            )),
-        }
-    }
-}
-
-fn unusable(root: &RootKeyId, error: &KeyServiceError) -> Error {
-    let advice = match error {
-        KeyServiceError::Denied { .. } => {
-            "check that the key exists, is enabled, and that its policy allows this server GenerateDataKey and Decrypt"
-        }
-        KeyServiceError::Unavailable { .. } => "check the way to the key service and try again",
-        KeyServiceError::Unsupported { .. } => "check the server's key service settings",
-    };
-    Error::new(
-        ErrorKind::KeyUnusable { root: root.clone() },
-        format!("cannot use root key {root}: {}; {advice}", reason_of(error)),
-    )
 }

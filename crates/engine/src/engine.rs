@@ -10,7 +10,6 @@ use saker_keyring::{
     CallReason, EncryptionContext, KeyPurpose, KeyService, KeyServiceError, Lease, RootKeyId, Zone, ZoneId,
     ZoneKeyVersion, ZoneRecord,
 };
-use saker_model::CollectionId;
 use saker_storage::{DirectoryLock, EmbeddedStores, Expected, Log, MetaBatch, MetaStore, ObjectStore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -19,13 +18,13 @@ use crate::{
     config::EngineConfig,
     database::{DEFAULT_DATABASE, Database},
     error::{Error, ErrorKind, Result},
-    opened::{prefix_of, stream_of},
+    opened::stream_of,
     oracle::Oracle,
     records::{self, ClockRecord, ClusterRecord, CollectionRecord, DatabaseRecord, meta_key, seal},
     shared::Shared,
     types::{KeyStatus, LockStatus},
     users::Users,
-    zones::{Access, Watcher, ZoneOwner, bounded, decrypt_all, reason_of},
+    zones::{Access, KeyCalls, Watcher, ZoneOwner, bounded, decrypt_all, reason_of},
 };
 
 /// The object store, metadata store and log that an engine keeps everything in.
@@ -99,6 +98,7 @@ impl Engine {
             .lease
             .checked()
             .map_err(|error| Error::invalid(error.to_string()))?;
+        let keys: Arc<dyn KeyService> = Arc::new(KeyCalls::new(keys, config.kms_calls_per_second));
         let (record, fresh) = platform_record(&*stores.meta, &*keys, &platform_root).await?;
         let zone = Zone::locked(record.zone);
         let plain = decrypt_all(&*keys, &record, CallReason::Unlock)
@@ -119,8 +119,8 @@ impl Engine {
             Arc::clone(&config.clock),
             Arc::clone(&config.events),
         );
-        watcher.confirmed();
-        let platform = Access::new("(catalog)", zone, record, &watcher);
+        watcher.confirmed(watcher.ask());
+        let platform = Access::new("(catalog)", None, zone, record, &watcher);
         watcher.add(&platform);
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let compute = rayon::ThreadPoolBuilder::new()
@@ -209,8 +209,8 @@ impl Engine {
                 let used = zones.iter().filter(|zone| !Arc::ptr_eq(zone, platform));
                 KeyStatus {
                     root: watcher.root.clone(),
-                    platform: watcher.root == platform.root,
-                    databases: used.map(|zone| zone.name.clone()).collect(),
+                    platform: watcher.root == platform.root(),
+                    databases: used.map(|zone| zone.scope().to_string()).collect(),
                     lock: watcher.status(),
                     probed_at_ms: watcher.probed_at_ms(),
                 }
@@ -288,23 +288,30 @@ impl Engine {
         );
         watcher
     }
-    /// Puts a database's zone under its watcher.
-    pub(crate) fn adopt(&self, database: &Arc<Database>) {
-        let owner: Weak<Database> = Arc::downgrade(database);
-        let owner: Weak<dyn ZoneOwner> = owner;
-        database.access.own(owner);
-        database.access.watcher().add(&database.access);
+    /// Puts the zone of a database or collection under its watcher.
+    pub(crate) fn adopt(&self, access: &Arc<Access>, owner: Weak<dyn ZoneOwner>) {
+        access.own(owner);
+        access.watchers().iter().for_each(|watcher| watcher.add(access));
     }
     /// Takes it away again; a watcher without zones ends.
-    pub(crate) fn disown(&self, database: &Database) {
-        let watcher = database.access.watcher();
+    pub(crate) fn disown(&self, access: &Arc<Access>) {
+        for watcher in access.watchers() {
+            watcher.remove(access);
+            self.end_if_unused(&watcher);
+        }
+    }
+    /// Ends a watcher without zones.
+    pub(crate) fn end_if_unused(&self, watcher: &Arc<Watcher>) {
         let mut watchers = self.watchers();
-        watcher.remove(&database.access);
         if watcher.zones().is_empty()
             && let Some(watched) = watchers.remove(&watcher.root)
         {
             watched.stop.cancel();
         }
+    }
+    /// The watcher of a root key, if there is one.
+    pub(crate) fn known_watcher(&self, root: &RootKeyId) -> Option<Arc<Watcher>> {
+        self.watchers().get(root).map(|watched| Arc::clone(&watched.watcher))
     }
 
     async fn load_catalog(self: &Arc<Self>, lease: &Lease) -> Result<()> {
@@ -316,17 +323,23 @@ impl Engine {
             let watcher = self.watcher(&record.zone.root);
             let access = Access::new(
                 &record.name,
+                None,
                 Zone::locked(record.zone.zone),
                 record.zone.clone(),
                 &watcher,
             );
+            if let Some(retiring) = record.retiring.clone() {
+                let watcher = self.watcher(&retiring.root);
+                access.set_retiring(retiring, &watcher);
+            }
             let database = Database::new(record, value, access);
-            self.adopt(&database);
+            self.adopt(&database.access, Arc::downgrade(&database) as Weak<dyn ZoneOwner>);
             self.databases_mut().insert(database.name().to_owned(), database);
         }
+        crate::relocate::finish_moves(shared).await?;
         self.load_collections(lease).await?;
         if !self.databases().contains_key(DEFAULT_DATABASE) {
-            let root = shared.platform.root.clone();
+            let root = shared.platform.root();
             let database = self
                 .new_database(DEFAULT_DATABASE, root, false, BTreeMap::new())
                 .await?;
@@ -364,7 +377,7 @@ impl Engine {
             shared.oracle.observe_id(record.id.0);
             if record.dropping {
                 // A drop that did not get to its end.
-                self.erase(record.id).await?;
+                self.erase(&record).await?;
                 continue;
             }
             let Some(database) = by_id.get(&record.database) else {
@@ -372,7 +385,20 @@ impl Engine {
                 continue;
             };
             let (name, aliases) = (record.name.clone(), record.aliases.clone());
-            let collection = Collection::new(shared, &database.access, record, value);
+            let collection = match record.zone.clone() {
+                None => Collection::new(shared, &database.access, record, value),
+                Some(zone) => {
+                    let (watcher, locked) = (self.watcher(&zone.root), Zone::locked(zone.zone));
+                    let access = Access::new(database.name(), Some(&name), locked, zone, &watcher);
+                    if let Some(retiring) = record.retiring.clone() {
+                        let watcher = self.watcher(&retiring.root);
+                        access.set_retiring(retiring, &watcher);
+                    }
+                    let collection = Collection::new(shared, &access, record, value);
+                    self.adopt(&access, Arc::downgrade(&collection) as Weak<dyn ZoneOwner>);
+                    collection
+                }
+            };
             let mut names = database.names_mut();
             for alias in aliases {
                 names.aliases.insert(alias, Arc::clone(&collection));
@@ -380,23 +406,6 @@ impl Engine {
             names.collections.insert(name, collection);
         }
         Ok(())
-    }
-
-    /// Erases whatever is stored of a collection whose wrapped keys are gone already, then its record.
-    pub(crate) async fn erase(&self, collection: CollectionId) -> Result<()> {
-        let shared = &self.shared;
-        let mut batch = MetaBatch::new();
-        batch
-            .delete(meta_key("body", collection)?)
-            .delete(meta_key("manifest", collection)?);
-        shared.meta.commit(batch).await?;
-        shared.log.remove_stream(&stream_of(collection)?).await?;
-        for object in shared.objects.list(&prefix_of(collection)).await? {
-            shared.objects.shred(&object.path).await?;
-        }
-        let mut batch = MetaBatch::new();
-        batch.delete(meta_key("collection", collection)?);
-        Ok(shared.meta.commit(batch).await?)
     }
 
     /// Reports streams that are in no catalog. A create stores the catalog first and a drop removes it last, so there
@@ -446,16 +455,15 @@ async fn platform_record(meta: &dyn MetaStore, keys: &dyn KeyService, root: &Roo
     let generated = bounded(root, keys.generate_data_key(root, &context, CallReason::CreateZone))
         .await
         .map_err(|error| platform_refused(root, &error))?;
-    let versions = vec![(ZoneKeyVersion::FIRST, generated.wrapped)];
-    Ok((
-        ZoneRecord {
-            zone,
-            root: root.clone(),
-            context,
-            versions,
-        },
-        true,
-    ))
+    let mut record = ZoneRecord {
+        zone,
+        root: root.clone(),
+        context,
+        versions: Vec::new(),
+        checks: BTreeMap::new(),
+    };
+    record.add(ZoneKeyVersion::FIRST, &generated);
+    Ok((record, true))
 }
 
 /// The cluster's record; for empty stores, both it and the platform zone's record are stored at once.

@@ -9,6 +9,8 @@ use saker_query::FilterError;
 use saker_segment::SegmentError;
 use saker_storage::{LogError, MetaError, PathError, StoreError};
 
+use crate::zones::Scope;
+
 /// Result of an engine operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -57,10 +59,12 @@ pub enum ErrorKind {
     SchemaMismatch,
     /// The request is wrong in another way.
     InvalidParameter,
-    /// The database's root key may not be used now. Retry once the key works again.
+    /// The root key of the database, or of the collection, may not be used now. Retry once the key works again.
     ZoneLocked {
         /// The database.
         database: String,
+        /// The collection, if it has a key of its own and this is about that one.
+        collection: Option<String>,
         /// Its root key.
         root: RootKeyId,
         /// What the key service said.
@@ -130,19 +134,24 @@ impl Error {
         )
     }
     /// The refusal of a zone whose root key may not be used now.
-    pub(crate) fn zone_locked(database: &str, root: &RootKeyId, reason: &str) -> Self {
-        Self::new(
-            ErrorKind::ZoneLocked {
-                database: database.to_owned(),
-                root: root.clone(),
-                reason: reason.to_owned(),
-            },
-            format!(
-                "access has been disabled by the administrator: kms key revoked or disabled \
-                 [database={database}][key={root}][reason={reason}]; enable the key at its key service and this \
-                 database answers again by itself"
-            ),
-        )
+    pub(crate) fn zone_locked(scope: &Scope, root: &RootKeyId, reason: &str) -> Self {
+        let Scope { database, collection } = scope.clone();
+        let (named, what) = match &collection {
+            Some(name) => (format!("[database={database}][collection={name}]"), "collection"),
+            None => (format!("[database={database}]"), "database"),
+        };
+        let message = format!(
+            "access has been disabled by the administrator: kms key revoked or disabled \
+             {named}[key={root}][reason={reason}]; enable the key at its key service and this {what} answers again by \
+             itself"
+        );
+        let kind = ErrorKind::ZoneLocked {
+            database,
+            collection,
+            root: root.clone(),
+            reason: reason.to_owned(),
+        };
+        Self::new(kind, message)
     }
 }
 
@@ -168,6 +177,7 @@ impl From<ZoneLocked> for Error {
     fn from(locked: ZoneLocked) -> Self {
         let kind = ErrorKind::ZoneLocked {
             database: String::new(),
+            collection: None,
             root: RootKeyId::platform_file(),
             reason: String::new(),
         };

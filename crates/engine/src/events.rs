@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use futures::future::BoxFuture;
 use saker_keyring::RootKeyId;
+
+use crate::receipts::Receipt;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +36,24 @@ pub enum Event {
         database: String,
         /// Its name.
         collection: String,
+    },
+    /// A collection was moved to another database.
+    CollectionMoved {
+        /// The database that it was in.
+        from_database: String,
+        /// The name that it had there.
+        from_collection: String,
+        /// The database that it is in.
+        database: String,
+        /// Its name there.
+        collection: String,
+        /// Headers of files and log segments that were wrapped anew; 0 if it has a key of its own.
+        headers: u64,
+    },
+    /// Keys were destroyed for good: the receipt of a drop.
+    Shredded {
+        /// What was destroyed.
+        receipt: Box<Receipt>,
     },
     /// A search was answered.
     Searched {
@@ -96,19 +117,23 @@ pub enum Event {
         /// Whether it succeeded.
         ok: bool,
     },
-    /// A database's data went dark.
+    /// The data of a database, or of a collection with a key of its own, went dark.
     ZoneLocked {
         /// The database.
         database: String,
+        /// The collection, if it is one with a key of its own.
+        collection: Option<String>,
         /// Its root key.
         root: RootKeyId,
         /// What the key service said.
         reason: String,
     },
-    /// A database's data can be used again.
+    /// The data of a database, or of a collection with a key of its own, can be used again.
     ZoneUnlocked {
         /// The database.
         database: String,
+        /// The collection, if it is one with a key of its own.
+        collection: Option<String>,
         /// Its root key.
         root: RootKeyId,
     },
@@ -123,6 +148,8 @@ pub enum Event {
     Refused {
         /// The database.
         database: String,
+        /// The collection, if it is one with a key of its own.
+        collection: Option<String>,
     },
 }
 
@@ -130,6 +157,22 @@ pub enum Event {
 pub trait EventSink: Send + Sync + fmt::Debug {
     /// Something happened.
     fn on_event(&self, event: &Event);
+
+    /// Something happened that is to be on record before it is reported. Resolves once its record is durable, with its
+    /// place; with `None` if it is not on record (no audit log, or its disk or key does not answer in time).
+    fn on_record(&self, event: &Event) -> BoxFuture<'static, Option<AuditPosition>> {
+        self.on_event(event);
+        Box::pin(std::future::ready(None))
+    }
+}
+
+/// A record's place in the audit log, by which its customer finds it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditPosition {
+    /// Its number, from 1.
+    pub sequence: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: [u8; 32],
 }
 
 /// Hears nothing.

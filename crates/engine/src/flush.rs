@@ -97,7 +97,7 @@ impl Opened {
         }
         let rows = written.iter().map(|segment| segment.rows).sum();
         self.shared.emit(&Event::Flushed {
-            database: self.access.name.clone(),
+            database: self.access.database(),
             rows,
         });
         Ok(Flushed { segments, timestamp })

@@ -35,7 +35,8 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::FieldNotFound`], [`ErrorKind::IndexAlreadyExists`], bad parameters; a locked zone.
     pub async fn create_index(&self, database: &str, collection: &str, request: IndexRequest) -> Result<()> {
-        let opened = self.collection(database, collection)?.open().await?;
+        let collection = self.collection(database, collection)?;
+        let (_gate, opened) = collection.open_to_write().await?;
         let field = opened.schema.field(&request.field).ok_or_else(|| {
             Error::new(
                 ErrorKind::FieldNotFound,
@@ -109,7 +110,7 @@ impl Engine {
     /// An index of a loaded collection's vector field is refused, as in Milvus; a locked zone.
     pub async fn drop_index(&self, database: &str, collection: &str, name: &str) -> Result<()> {
         let collection = self.collection(database, collection)?;
-        let opened = collection.open().await?;
+        let (_gate, opened) = collection.open_to_write().await?;
         let body = opened.body.load_full();
         let field = body.schema.field(name).map(|field| field.id);
         let Some(spec) = body

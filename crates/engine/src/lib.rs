@@ -11,6 +11,7 @@
 
 mod aliases;
 mod build;
+mod cipher;
 mod clock;
 mod codec;
 mod collection;
@@ -27,14 +28,18 @@ mod indexes;
 mod load;
 mod manifest;
 mod mutate;
+mod new_zone;
 mod opened;
 mod oracle;
 mod partitions;
 mod query;
+mod receipts;
 mod records;
 mod recovery;
+mod relocate;
 mod search;
 mod shared;
+mod shred;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -47,7 +52,12 @@ pub use clock::{Clock, SystemClock};
 pub use config::EngineConfig;
 pub use engine::{Engine, Stores};
 pub use error::{Error, ErrorKind, Result};
-pub use events::{Event, EventSink, NoEvents};
+pub use events::{AuditPosition, Event, EventSink, NoEvents};
+pub use receipts::{DestroyedKey, Receipt, ReceiptKind};
+pub use relocate::{MoveRequest, Moved};
 pub use saker_query::{Literal, Templates};
 pub use types::*;
-pub use verify::{Finding, OnProgress, Verification, verify};
+pub use verify::{
+    CollectionReport, DatabaseReport, Finding, FindingClass, Item, ItemKind, KeyVersionReport, Verdict, Verification,
+    WalkObserver, ZoneOwnerReport, ZoneReport, verify,
+};

@@ -21,6 +21,9 @@ impl Opened {
     /// A locked zone, damage, a failed store.
     pub(crate) async fn load(self: &Arc<Self>, progress: &AtomicUsize) -> Result<()> {
         let _maintenance = self.maintenance.lock().await;
+        if self.stop.is_cancelled() {
+            return Err(crate::opened::interrupted(self));
+        }
         if self.memory().loaded {
             return Ok(());
         }

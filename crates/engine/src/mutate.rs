@@ -59,7 +59,8 @@ impl Engine {
         rows: RowBatch,
         upsert: bool,
     ) -> Result<MutationResult> {
-        let opened = self.collection(database, collection)?.open().await?;
+        let collection = self.collection(database, collection)?;
+        let (_gate, opened) = collection.open_to_write().await?;
         let prepared = prepare(&opened, partition, rows, upsert).await?;
         let count = prepared.ids.len() as u64;
         let operation = Operation {
@@ -69,7 +70,7 @@ impl Engine {
         };
         let applied = write(&opened, operation).await?;
         self.shared.emit(&Event::Inserted {
-            database: opened.access.name.clone(),
+            database: opened.access.database(),
             rows: count,
         });
         Ok(MutationResult {
@@ -93,7 +94,7 @@ impl Engine {
         filter: Filter,
     ) -> Result<MutationResult> {
         let collection = self.collection(database, collection)?;
-        let opened = collection.open().await?;
+        let (_gate, opened) = collection.open_to_write().await?;
         if filter.text.trim().is_empty() {
             return Err(Error::invalid(
                 "delete needs a filter; to delete all rows give one that every row meets",
@@ -136,7 +137,7 @@ impl Engine {
         )
         .await?;
         self.shared.emit(&Event::Deleted {
-            database: opened.access.name.clone(),
+            database: opened.access.database(),
             rows: count,
         });
         Ok(MutationResult {

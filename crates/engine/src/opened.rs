@@ -171,6 +171,48 @@ impl Opened {
         // Gigabytes may have to be overwritten: not on a thread that has other zones to lock.
         self.shared.compute.spawn(move || drop(decoded));
     }
+    /// Stops its tasks. What is decoded stays for readers that have it, and for whoever took it over.
+    pub(crate) fn retire(&self) {
+        self.stop_builds.store(true, Ordering::Relaxed);
+        self.stop.cancel();
+        self.tasks.close();
+    }
+    /// The same collection under another zone, with what is decoded of its files. Nothing may be in memory only
+    /// ([`Memory::is_flushed`]), and nothing may write meanwhile.
+    pub(crate) fn under_zone(
+        &self,
+        access: Arc<Access>,
+        lease: Lease,
+        definition: Unverified,
+        manifest: ManifestState,
+    ) -> Arc<Self> {
+        let (send, receive) = mpsc::unbounded_channel();
+        let body = (*self.body.load_full()).clone();
+        let (shared, stream) = (Arc::clone(&self.shared), self.stream.clone());
+        let next = Self::new(
+            shared,
+            access,
+            self.collection,
+            stream,
+            lease,
+            body,
+            definition,
+            manifest,
+            send,
+        );
+        {
+            let (mut memory, decoded) = (next.memory_mut(), self.memory());
+            memory.sealed.clone_from(&decoded.sealed);
+            memory.loaded = decoded.loaded;
+            memory.position = decoded.position;
+            memory.frozen_position = decoded.frozen_position;
+            memory.last_timestamp = decoded.last_timestamp;
+        }
+        let next = Arc::new(next);
+        next.tasks.spawn(Arc::clone(&next).apply_loop(receive));
+        next.tasks.spawn(Arc::clone(&next).flush_loop());
+        next
+    }
     /// Where the files of a segment are.
     pub(crate) fn segment_prefix(&self, segment: SegmentId) -> String {
         format!("{}/{segment}", prefix_of(self.collection))
@@ -312,6 +354,10 @@ impl Memory {
                 segment.delete_all(&group.keys, group.timestamp);
             }
         }
+    }
+    /// Whether everything is in files.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.growing_rows() == 0 && self.frozen.is_empty() && self.deletes.is_empty()
     }
     pub(crate) fn growing_rows(&self) -> usize {
         self.growing.values().map(|segment| segment.rows()).sum()

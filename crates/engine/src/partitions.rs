@@ -19,7 +19,8 @@ impl Engine {
     pub async fn create_partition(&self, database: &str, collection: &str, partition: &str) -> Result<()> {
         saker_model::CollectionSchema::check_name("partition", partition)
             .map_err(|error| Error::invalid(error.to_string()))?;
-        let opened = self.collection(database, collection)?.open().await?;
+        let collection = self.collection(database, collection)?;
+        let (_gate, opened) = collection.open_to_write().await?;
         refuse_partition_key(&opened.body.load())?;
         let (id, created) = (PartitionId(self.shared.oracle.id()), self.shared.oracle.now());
         opened
@@ -52,7 +53,8 @@ impl Engine {
     /// # Errors
     /// The default partition is refused; [`ErrorKind::CollectionNotFound`]; a locked zone.
     pub async fn drop_partition(&self, database: &str, collection: &str, partition: &str) -> Result<()> {
-        let opened = self.collection(database, collection)?.open().await?;
+        let collection = self.collection(database, collection)?;
+        let (_gate, opened) = collection.open_to_write().await?;
         refuse_partition_key(&opened.body.load())?;
         if partition == DEFAULT_PARTITION {
             return Err(Error::invalid("default partition cannot be deleted"));

@@ -45,7 +45,7 @@ impl Engine {
         opened.check()?;
         let result = outcome.map_err(|error| opened.access.explain(error))?;
         self.shared.emit(&Event::Queried {
-            database: opened.access.name.clone(),
+            database: opened.access.database(),
             rows: result.rows,
         });
         Ok(result)

@@ -8,9 +8,13 @@
 //! | `cluster/clock` | platform zone | [`ClockRecord`] |
 //! | `database/ID` | platform zone | [`DatabaseRecord`]: its wrapped zone keys are here and nowhere else |
 //! | `collection/ID` | platform zone | [`CollectionRecord`]: what list and drop need while the zone is locked |
-//! | `body/ID` | the database's zone | [`CollectionBody`] |
-//! | `manifest/ID` | the database's zone | [`Manifest`] |
+//! | `body/ID` | the collection's zone | [`CollectionBody`] |
+//! | `manifest/ID` | the collection's zone | [`Manifest`] |
+//! | `move/ID`, `move/ID/N` | platform zone | a move to another database that is not finished: see `relocate` |
+//! | `receipt/UUID` | platform zone | [`Receipt`](crate::Receipt) of a drop |
 //! | `user/UUID` | platform zone | [`UserRecord`] |
+//!
+//! The collection's zone is its database's, unless it has one of its own.
 //!
 //! Values are JSON inside their seal; each seal binds the key, so that values cannot be exchanged.
 
@@ -53,6 +57,9 @@ pub(crate) struct DatabaseRecord {
     pub(crate) customer_key: bool,
     pub(crate) properties: BTreeMap<String, String>,
     pub(crate) dropping: bool,
+    /// While it moves to another root key: the one it had, with the zone keys that are wrapped under it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retiring: Option<ZoneRecord>,
 }
 
 /// What is known of a collection without its database's key.
@@ -65,6 +72,16 @@ pub(crate) struct CollectionRecord {
     pub(crate) aliases: Vec<String>,
     pub(crate) load_wanted: bool,
     pub(crate) dropping: bool,
+    /// Its own zone, if it has a key of its own: its wrapped zone keys are here and nowhere else. `None`: it is sealed
+    /// under its database's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) zone: Option<ZoneRecord>,
+    /// As of a database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retiring: Option<ZoneRecord>,
+    /// The receipt of the drop that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) receipt: Option<String>,
 }
 
 /// A partition.

@@ -168,7 +168,11 @@ fn observe(opened: &Opened, operation: &codec::Operation) {
 }
 
 /// Removes files of this collection that its manifest does not name. Nothing else writes files of it now.
-async fn remove_orphans(objects: &dyn ObjectStore, collection: CollectionId, manifest: &Manifest) -> Result<()> {
+pub(crate) async fn remove_orphans(
+    objects: &dyn ObjectStore,
+    collection: CollectionId,
+    manifest: &Manifest,
+) -> Result<()> {
     let prefix = prefix_of(collection);
     let mut known = BTreeSet::new();
     for segment in &manifest.segments {

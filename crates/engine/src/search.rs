@@ -40,7 +40,7 @@ impl Engine {
         opened.check()?;
         let result = outcome.map_err(|error| opened.access.explain(error))?;
         self.shared.emit(&Event::Searched {
-            database: opened.access.name.clone(),
+            database: opened.access.database(),
             queries,
         });
         Ok(result)

@@ -54,7 +54,7 @@ pub struct KeyStatus {
     pub root: RootKeyId,
     /// Whether it is the cluster's own platform key.
     pub platform: bool,
-    /// Databases under it, by name.
+    /// Databases under it, by name; `DATABASE/COLLECTION` for a collection with a key of its own.
     pub databases: Vec<String>,
     /// Whether it can be used now.
     pub lock: LockStatus,
@@ -72,7 +72,7 @@ pub struct CollectionSpec {
     pub shards: i32,
     /// Default consistency of readers.
     pub consistency: ConsistencyLevel,
-    /// User properties.
+    /// User properties; `cipher.key` gives it a key of its own.
     pub properties: Properties,
     /// Partitions that a partition key is spread over; `None`: 16.
     pub partitions: Option<usize>,
@@ -101,7 +101,7 @@ pub struct CollectionInfo {
     pub consistency: ConsistencyLevel,
     /// Other names of it.
     pub aliases: Vec<String>,
-    /// User properties.
+    /// User properties, and `cipher.enabled`, `cipher.key`, `cipher.ezID` for a collection with a key of its own.
     pub properties: Properties,
     /// Number of partitions.
     pub partitions: usize,
@@ -121,7 +121,7 @@ pub struct CollectionSummary {
 }
 
 /// How far a collection is with being loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadState {
     /// Nobody asked for it.
     NotLoaded,
@@ -132,6 +132,11 @@ pub enum LoadState {
     },
     /// Searches are answered.
     Loaded,
+    /// It should be loaded and cannot be: its key may not be used. It comes back by itself with the key.
+    Locked {
+        /// What a search would be told.
+        refusal: crate::Error,
+    },
 }
 
 /// A partition as users see it.

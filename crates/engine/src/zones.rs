@@ -1,43 +1,86 @@
-//! Encryption zones and the watchers of their root keys.
+//! Encryption zones: their keys in memory, how to get them again, and who has to know when they go and come.
 //!
-//! One [`Watcher`] task per root key asks the key service, at an interval and on demand, whether the key may be used: a
-//! real decryption of a wrapped zone key. It alone locks and unlocks zones, so both happen in one order. Requests never
-//! ask the key service: they take a lease from the zone ([`Access::lease`]).
+//! A zone is locked and unlocked by the watchers of its root keys alone ([`watcher`]). It has one root key, or two while
+//! it moves from one to the other: then a no from either locks it, and only a yes from both unlocks it. Requests never
+//! ask a key service: they take a lease from the zone ([`Access::lease`]).
 
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError, RwLock, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+mod budget;
+mod watcher;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use arc_swap::ArcSwap;
 use saker_keyring::{
-    CallReason, Denial, KeyFuture, KeyService, KeyServiceError, Lease, LeaseMachine, LeasePolicy, LeaseState,
-    LockReason, Outage, PlainKey, RootKeyId, Transition, Zone, ZoneRecord,
+    CallReason, KeyService, KeyServiceError, Lease, PlainKey, RootKeyId, Zone, ZoneKeyVersion, ZoneRecord,
 };
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+
+pub(crate) use budget::{KeyCalls, bounded};
+pub(crate) use watcher::{Permit, Watcher};
 
 use crate::{
-    clock::Clock,
     error::{Error, Result},
     events::{Event, EventSink},
     types::LockStatus,
 };
 
-/// One zone: its keys in memory, how to get them again, and who has to know when they go and come.
+/// What a zone encrypts, by name: a database, or one collection with a key of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Scope {
+    pub(crate) database: String,
+    pub(crate) collection: Option<String>,
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.database)?;
+        self.collection.as_ref().map_or(Ok(()), |name| write!(f, "/{name}"))
+    }
+}
+
+/// One zone.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// The database's name; what refusals say.
-    pub(crate) name: String,
+    /// What refusals say. Changes when the collection gets another name or database.
+    scope: ArcSwap<Scope>,
     pub(crate) zone: Arc<Zone>,
-    pub(crate) record: RwLock<ZoneRecord>,
-    pub(crate) root: RootKeyId,
-    watcher: Arc<Watcher>,
+    keyed: RwLock<Keyed>,
+    events: Arc<dyn EventSink>,
     /// Why this zone alone stays locked although its root key may be used.
     refused: Mutex<Option<String>>,
     owner: Mutex<Option<Weak<dyn ZoneOwner>>>,
+    /// The unlock that runs, if one does.
+    unlocking: Mutex<Weak<watcher::Unlocking>>,
+    /// Held by the job that changes the zone's keys: one at a time.
+    pub(crate) rekeying: tokio::sync::Mutex<()>,
+    /// Held for reading from when a sealed value is fetched until it was opened, so that the key which it is sealed under
+    /// is not dropped in between.
+    pub(crate) opening: tokio::sync::RwLock<()>,
+}
+
+/// The wrapped keys of a zone and who watches them.
+#[derive(Clone, Debug)]
+pub(crate) struct Keyed {
+    /// The root key and versions that new files are sealed under.
+    pub(crate) record: ZoneRecord,
+    /// While the zone moves to another root key: the one it had, with the versions that it wraps.
+    pub(crate) retiring: Option<ZoneRecord>,
+    /// One for each root key, in order of the root keys' names.
+    watchers: Vec<Arc<Watcher>>,
+}
+
+impl Keyed {
+    /// All versions of the zone's key, under either root key.
+    pub(crate) fn versions(&self) -> Vec<ZoneKeyVersion> {
+        let mut versions: Vec<_> = self
+            .records()
+            .flat_map(|record| record.versions.iter().map(|(version, _)| *version))
+            .collect();
+        versions.sort_unstable();
+        versions
+    }
+    fn records(&self) -> impl Iterator<Item = &ZoneRecord> {
+        std::iter::once(&self.record).chain(&self.retiring)
+    }
 }
 
 /// Who uses a zone's keys.
@@ -49,20 +92,57 @@ pub(crate) trait ZoneOwner: Send + Sync + std::fmt::Debug {
 }
 
 impl Access {
-    pub(crate) fn new(name: &str, zone: Arc<Zone>, record: ZoneRecord, watcher: &Arc<Watcher>) -> Arc<Self> {
+    pub(crate) fn new(
+        database: &str,
+        collection: Option<&str>,
+        zone: Arc<Zone>,
+        record: ZoneRecord,
+        watcher: &Arc<Watcher>,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            name: name.to_owned(),
+            scope: ArcSwap::from_pointee(Scope {
+                database: database.to_owned(),
+                collection: collection.map(str::to_owned),
+            }),
             zone,
-            root: record.root.clone(),
-            record: RwLock::new(record),
-            watcher: Arc::clone(watcher),
+            keyed: RwLock::new(Keyed {
+                record,
+                retiring: None,
+                watchers: vec![Arc::clone(watcher)],
+            }),
+            events: watcher.events(),
             refused: Mutex::new(None),
             owner: Mutex::new(None),
+            unlocking: Mutex::default(),
+            rekeying: tokio::sync::Mutex::new(()),
+            opening: tokio::sync::RwLock::new(()),
         })
+    }
+    pub(crate) fn scope(&self) -> Arc<Scope> {
+        self.scope.load_full()
+    }
+    /// The database's name.
+    pub(crate) fn database(&self) -> String {
+        self.scope.load().database.clone()
+    }
+    /// A collection with a key of its own has another name or database from now on.
+    pub(crate) fn set_scope(&self, scope: Scope) {
+        self.scope.store(Arc::new(scope));
     }
     /// Registers who has to know.
     pub(crate) fn own(&self, owner: Weak<dyn ZoneOwner>) {
         *lock(&self.owner) = Some(owner);
+    }
+    /// The root key that new files are sealed under.
+    pub(crate) fn root(&self) -> RootKeyId {
+        self.read().record.root.clone()
+    }
+    /// The wrapped keys.
+    pub(crate) fn keyed(&self) -> Keyed {
+        self.read().clone()
+    }
+    pub(crate) fn watchers(&self) -> Vec<Arc<Watcher>> {
+        self.read().watchers.clone()
     }
     /// The right to use the zone, or the refusal that says what to do.
     pub(crate) fn lease(&self) -> Result<Lease> {
@@ -70,14 +150,17 @@ impl Access {
     }
     /// The refusal while the zone is locked.
     pub(crate) fn refusal(&self) -> Error {
-        self.watcher.events.on_event(&Event::Refused {
-            database: self.name.clone(),
-        });
+        let Scope { database, collection } = (*self.scope()).clone();
+        self.events.on_event(&Event::Refused { database, collection });
+        self.why_locked()
+    }
+    /// What a refusal says, for somebody who only looks.
+    pub(crate) fn why_locked(&self) -> Error {
         let reason = match self.status() {
             LockStatus::Locked { reason } => reason,
             LockStatus::Active | LockStatus::Suspect => "the key was not usable a moment ago".to_owned(),
         };
-        Error::zone_locked(&self.name, &self.root, &reason)
+        Error::zone_locked(&self.scope(), &self.locked_root(), &reason)
     }
     /// Names database and key in a refusal that came from below; reports failed verification.
     pub(crate) fn explain(&self, error: Error) -> Error {
@@ -86,32 +169,107 @@ impl Access {
         }
         if error.kind == crate::ErrorKind::Corrupt {
             let event = Event::VerificationFailed {
-                database: Some(self.name.clone()),
+                database: Some(self.database()),
                 object: error.message.clone(),
             };
-            self.watcher.events.on_event(&event);
+            self.events.on_event(&event);
         }
         error
     }
     pub(crate) fn status(&self) -> LockStatus {
+        let states: Vec<_> = self.watchers().iter().map(|watcher| watcher.status()).collect();
         if self.zone.is_unlocked() {
-            return match lock(&self.watcher.machine).state() {
-                LeaseState::Suspect { .. } => LockStatus::Suspect,
-                LeaseState::Active | LeaseState::Locked { .. } => LockStatus::Active,
+            let suspect = states.contains(&LockStatus::Suspect);
+            return if suspect {
+                LockStatus::Suspect
+            } else {
+                LockStatus::Active
             };
         }
-        if let Some(reason) = lock(&self.refused).clone() {
-            return LockStatus::Locked { reason };
-        }
-        match self.watcher.status() {
-            LockStatus::Locked { reason } => LockStatus::Locked { reason },
-            LockStatus::Active | LockStatus::Suspect => LockStatus::Locked {
-                reason: "the zone is being unlocked".to_owned(),
-            },
+        let locked = states
+            .into_iter()
+            .find(|state| matches!(state, LockStatus::Locked { .. }));
+        let refused = || lock(&self.refused).clone().map(|reason| LockStatus::Locked { reason });
+        locked.or_else(refused).unwrap_or_else(|| LockStatus::Locked {
+            reason: "the zone is being unlocked".to_owned(),
+        })
+    }
+
+    /// The root key that keeps the zone locked, else the current one.
+    fn locked_root(&self) -> RootKeyId {
+        let locked = |watcher: &Arc<Watcher>| matches!(watcher.status(), LockStatus::Locked { .. });
+        let watchers = self.watchers();
+        watchers
+            .iter()
+            .find(|watcher| locked(watcher))
+            .map_or_else(|| self.root(), |watcher| watcher.root.clone())
+    }
+
+    /// The stored record has other wrapped keys from now on, and `fresh` is one of them in the clear: it goes into the
+    /// zone if that was never locked since `lease` was given. A zone that was locked gets its keys from the new record at
+    /// the next unlock.
+    pub(crate) fn rekey(
+        self: &Arc<Self>,
+        lease: &Lease,
+        record: ZoneRecord,
+        retiring: Option<ZoneRecord>,
+        watchers: Vec<Arc<Watcher>>,
+        fresh: Option<(ZoneKeyVersion, PlainKey)>,
+    ) {
+        let before = {
+            let mut keyed = self.keyed.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some((version, key)) = fresh {
+                // A dead lease: the unlock that follows finds the record below.
+                let _locked = lease.add_key(version, key);
+            }
+            let before = std::mem::take(&mut keyed.watchers);
+            *keyed = Keyed::new(record, retiring, watchers);
+            before
+        };
+        let now = self.watchers();
+        let added = now
+            .iter()
+            .filter(|watcher| !before.iter().any(|other| Arc::ptr_eq(other, watcher)));
+        added.for_each(|watcher| watcher.add(self));
+        let gone = before
+            .iter()
+            .filter(|watcher| !now.iter().any(|other| Arc::ptr_eq(other, watcher)));
+        gone.for_each(|watcher| watcher.remove(self));
+        // A key that was denied before its watcher knew of this zone.
+        if now.iter().any(|watcher| !watcher.may_serve()) {
+            let reason = self.status();
+            if self.zone.is_unlocked() {
+                self.zone.lock();
+                self.go_dark(&format!("{reason:?}"));
+            }
         }
     }
-    pub(crate) fn watcher(&self) -> &Arc<Watcher> {
-        &self.watcher
+
+    /// As the catalog has it, before anybody uses the zone.
+    pub(crate) fn set_retiring(&self, retiring: ZoneRecord, watcher: &Arc<Watcher>) {
+        let mut keyed = self.keyed.write().unwrap_or_else(PoisonError::into_inner);
+        let mut watchers = std::mem::take(&mut keyed.watchers);
+        watchers.push(Arc::clone(watcher));
+        *keyed = Keyed::new(keyed.record.clone(), Some(retiring), watchers);
+    }
+
+    /// Unlocks the zone with `keys`, which were unwrapped from `keyed`, if nothing said no since `permits` were given and
+    /// the zone still has those keys.
+    fn unlock(&self, keyed: &Keyed, permits: &[Permit], keys: Vec<(ZoneKeyVersion, PlainKey)>) -> Unlock {
+        let now = self.read();
+        let same = now.record == keyed.record && now.retiring == keyed.retiring;
+        if !same {
+            return Unlock::Changed;
+        }
+        // Whoever locks holds the machine of its root key meanwhile, so nothing can say no in between.
+        let held: Option<Vec<_>> = permits.iter().map(Permit::hold).collect();
+        if held.is_none() {
+            return Unlock::Denied;
+        }
+        match self.zone.unlock(keys) {
+            Ok(()) => Unlock::Done,
+            Err(error) => Unlock::Impossible(error.to_string()),
+        }
     }
 
     fn notify(&self, dark: bool) {
@@ -122,288 +280,58 @@ impl Access {
             None => {}
         }
     }
-    fn go_dark(&self, events: &dyn EventSink, reason: &str) {
+    fn go_dark(&self, reason: &str) {
         self.notify(true);
-        let (database, root) = (self.name.clone(), self.root.clone());
-        events.on_event(&Event::ZoneLocked {
+        let (Scope { database, collection }, root) = ((*self.scope()).clone(), self.locked_root());
+        self.events.on_event(&Event::ZoneLocked {
             database,
+            collection,
             root,
             reason: reason.to_owned(),
         });
     }
-}
-
-/// Watches one root key.
-#[derive(Debug)]
-pub(crate) struct Watcher {
-    pub(crate) root: RootKeyId,
-    keys: Arc<dyn KeyService>,
-    clock: Arc<dyn Clock>,
-    events: Arc<dyn EventSink>,
-    machine: Mutex<LeaseMachine>,
-    zones: Mutex<Vec<Arc<Access>>>,
-    checks: mpsc::UnboundedSender<oneshot::Sender<()>>,
-    /// Unix time in milliseconds; 0 before the first probe.
-    probed_at_ms: AtomicU64,
-}
-
-impl Watcher {
-    /// A watcher and the requests for its task ([`Self::run`]).
-    pub(crate) fn new(
-        root: RootKeyId,
-        policy: LeasePolicy,
-        keys: Arc<dyn KeyService>,
-        clock: Arc<dyn Clock>,
-        events: Arc<dyn EventSink>,
-    ) -> (Arc<Self>, Checks) {
-        let (send, receive) = mpsc::unbounded_channel();
-        let watcher = Self {
-            root,
-            keys,
-            clock,
-            events,
-            machine: Mutex::new(LeaseMachine::new(policy)),
-            zones: Mutex::new(Vec::new()),
-            checks: send,
-            probed_at_ms: AtomicU64::new(0),
-        };
-        (Arc::new(watcher), Checks(receive))
-    }
-    pub(crate) fn add(&self, access: &Arc<Access>) {
-        lock(&self.zones).push(Arc::clone(access));
-    }
-    pub(crate) fn remove(&self, access: &Arc<Access>) {
-        lock(&self.zones).retain(|other| !Arc::ptr_eq(other, access));
-    }
-    pub(crate) fn zones(&self) -> Vec<Arc<Access>> {
-        lock(&self.zones).clone()
-    }
-    /// The key service just said yes to a use of the key that was not a probe.
-    pub(crate) fn confirmed(&self) {
-        let now = self.clock.monotonic_ms();
-        // Zones that this unlocks are unlocked by the next probe.
-        let _next_probe_unlocks = lock(&self.machine).on_answer(now, Ok(()));
-    }
-    pub(crate) fn status(&self) -> LockStatus {
-        match lock(&self.machine).state() {
-            LeaseState::Active => LockStatus::Active,
-            LeaseState::Suspect { .. } => LockStatus::Suspect,
-            LeaseState::Locked { why } => LockStatus::Locked { reason: describe(why) },
-        }
-    }
-    pub(crate) fn probed_at_ms(&self) -> Option<u64> {
-        Some(self.probed_at_ms.load(Ordering::Relaxed)).filter(|&at| at != 0)
-    }
-    /// Asks the key service now; returns after the answer was acted on.
-    pub(crate) async fn check_now(&self) {
-        let (send, receive) = oneshot::channel();
-        if self.checks.send(send).is_ok() {
-            // An error means that the watcher ended: the engine is shutting down.
-            let _ended = receive.await;
-        }
-    }
-
-    /// The watcher's task: ends with `stop`.
-    pub(crate) async fn run(self: Arc<Self>, checks: Checks, stop: CancellationToken) {
-        let mut checks = checks.0;
-        let mut wait_ms = 0;
-        loop {
-            let Some(mut waiting) = self.wait(&mut checks, &stop, wait_ms).await else {
-                return;
-            };
-            // Requests that came meanwhile are answered by this probe: it starts after them.
-            while let Ok(check) = checks.try_recv() {
-                waiting.push(check);
-            }
-            if !self.probe(&stop).await {
-                return;
-            }
-            for check in waiting {
-                // Whoever asked may have gone away.
-                let _gone = check.send(());
-            }
-            wait_ms = lock(&self.machine).next_probe_ms(rand::random::<f64>());
-        }
-    }
-
-    /// Waits until a probe is due or asked for, and locks if a grace period ends meanwhile. `None` to stop.
-    async fn wait(
-        &self,
-        checks: &mut mpsc::UnboundedReceiver<oneshot::Sender<()>>,
-        stop: &CancellationToken,
-        wait_ms: u64,
-    ) -> Option<Vec<oneshot::Sender<()>>> {
-        let probe_at = self.clock.monotonic_ms().saturating_add(wait_ms);
-        loop {
-            let now = self.clock.monotonic_ms();
-            if now >= probe_at {
-                return Some(Vec::new());
-            }
-            let until = lock(&self.machine)
-                .deadline_ms()
-                .map_or(probe_at, |deadline| deadline.min(probe_at));
-            let sleep_ms = until.saturating_sub(now).max(1);
-            tokio::select! {
-                () = stop.cancelled() => return None,
-                check = checks.recv() => return check.map(|check| vec![check]),
-                () = tokio::time::sleep(Duration::from_millis(sleep_ms)) => self.on_time(),
-            }
-        }
-    }
-
-    fn on_time(&self) {
-        let transition = lock(&self.machine).on_time(self.clock.monotonic_ms());
-        self.carry_out(transition);
-    }
-
-    /// Asks once and acts on the answer. `false` to stop.
-    async fn probe(&self, stop: &CancellationToken) -> bool {
-        let mut answer = Ok(());
-        let zones = self.zones();
-        if zones.is_empty() {
-            return true;
-        }
-        for access in zones {
-            let decrypted = {
-                let asked = self.decrypt_newest(&access);
-                tokio::pin!(asked);
-                loop {
-                    let now = self.clock.monotonic_ms();
-                    let deadline = lock(&self.machine).deadline_ms();
-                    let sleep_ms = deadline.map_or(1_000, |at| at.saturating_sub(now).clamp(1, 1_000));
-                    tokio::select! {
-                        () = stop.cancelled() => return false,
-                        decrypted = &mut asked => break decrypted,
-                        () = tokio::time::sleep(Duration::from_millis(sleep_ms)) => self.on_time(),
-                    }
-                }
-            };
-            answer = decrypted.map(drop);
-            // A wrapped key that is damaged says nothing about the root key: the next zone's tells.
-            if !matches!(
-                &answer,
-                Err(KeyServiceError::Denied {
-                    denial: Denial::InvalidCiphertext,
-                    ..
-                })
-            ) {
-                break;
-            }
-        }
-        self.probed_at_ms.store(self.clock.wall_ms(), Ordering::Relaxed);
-        let denied = matches!(&answer, Err(KeyServiceError::Denied { .. }));
-        let failure = answer.as_ref().err().map(ToString::to_string);
-        self.events.on_event(&Event::KeyProbed {
-            root: self.root.clone(),
-            failure,
-            denied,
-        });
-        let now = self.clock.monotonic_ms();
-        let transition = lock(&self.machine).on_answer(now, answer.as_ref().map(|&()| ()));
-        self.carry_out(transition);
-        if answer.is_ok() {
-            for access in self.zones() {
-                if !access.zone.is_unlocked() {
-                    self.unlock(&access).await;
-                }
-            }
-        }
-        true
-    }
-
-    fn carry_out(&self, transition: Transition) {
-        match transition {
-            Transition::Locked => {
-                let LockStatus::Locked { reason } = self.status() else {
-                    return;
-                };
-                let mut zones = self.zones();
-                zones.retain(|access| access.zone.is_unlocked());
-                // All keys go before anything else is done.
-                zones.iter().for_each(|access| access.zone.lock());
-                zones.iter().for_each(|access| access.go_dark(&*self.events, &reason));
-                tracing::warn!(root = %self.root, zones = zones.len(), reason, "root key locked its zones");
-            }
-            Transition::BecameSuspect => {
-                tracing::warn!(root = %self.root, "key service does not answer; serving until the grace period ends");
-            }
-            Transition::Recovered | Transition::Unlocked => tracing::info!(root = %self.root, "root key may be used"),
-            Transition::Unchanged => {}
-        }
-    }
-
-    /// Gets all keys of one zone and unlocks it.
-    async fn unlock(&self, access: &Arc<Access>) {
-        let decrypted = decrypt_all(&*self.keys, &access.record(), CallReason::Unlock).await;
-        self.events.on_event(&Event::KeyUsed {
-            root: self.root.clone(),
-            operation: "Decrypt",
-            ok: decrypted.is_ok(),
-        });
-        match decrypted {
-            Ok(keys) => {
-                if let Err(error) = access.zone.unlock(keys) {
-                    *lock(&access.refused) = Some(error.to_string());
-                    return;
-                }
-                *lock(&access.refused) = None;
-                let (database, root) = (access.name.clone(), self.root.clone());
-                self.events.on_event(&Event::ZoneUnlocked { database, root });
-                access.notify(false);
-            }
-            Err(error) => *lock(&access.refused) = Some(reason_of(&error)),
-        }
-    }
-
-    async fn decrypt_newest(&self, access: &Access) -> std::result::Result<Option<PlainKey>, KeyServiceError> {
-        let record = access.record();
-        let Some((_, wrapped)) = record.versions.iter().max_by_key(|(version, _)| *version) else {
-            return Ok(None);
-        };
-        self.keys
-            .decrypt(&record.root, wrapped, &record.context, CallReason::Probe)
-            .await
-            .map(Some)
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Keyed> {
+        self.keyed.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Access {
-    fn record(&self) -> ZoneRecord {
-        self.record.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+/// What came of an unlock.
+enum Unlock {
+    Done,
+    /// The zone has other wrapped keys now: ask for those.
+    Changed,
+    /// A root key was denied meanwhile.
+    Denied,
+    Impossible(String),
 }
 
-/// Requests for a watcher's task.
-#[derive(Debug)]
-pub(crate) struct Checks(mpsc::UnboundedReceiver<oneshot::Sender<()>>);
+impl Keyed {
+    fn new(record: ZoneRecord, retiring: Option<ZoneRecord>, mut watchers: Vec<Arc<Watcher>>) -> Self {
+        // Machines are held in this order.
+        watchers.sort_by(|a, b| a.root.cmp(&b.root));
+        watchers.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        Self {
+            record,
+            retiring,
+            watchers,
+        }
+    }
+}
 
 /// Every key of a zone, unwrapped by its key service.
 pub(crate) async fn decrypt_all(
     keys: &dyn KeyService,
     record: &ZoneRecord,
     why: CallReason,
-) -> std::result::Result<Vec<(saker_keyring::ZoneKeyVersion, PlainKey)>, KeyServiceError> {
+) -> std::result::Result<Vec<(ZoneKeyVersion, PlainKey)>, KeyServiceError> {
     let mut plain = Vec::with_capacity(record.versions.len());
     for (version, wrapped) in &record.versions {
         let key = bounded(&record.root, keys.decrypt(&record.root, wrapped, &record.context, why)).await?;
+        record.recognise(*version, &key)?;
         plain.push((*version, key));
     }
     Ok(plain)
 }
-
-/// A key service has its own time-out; this one holds if that fails, so that probes never stop for good.
-pub(crate) async fn bounded<T>(root: &RootKeyId, call: KeyFuture<'_, T>) -> std::result::Result<T, KeyServiceError> {
-    match tokio::time::timeout(CALL_MAX, call).await {
-        Ok(answer) => answer,
-        Err(_) => Err(KeyServiceError::Unavailable {
-            root: root.clone(),
-            outage: Outage::Timeout,
-        }),
-    }
-}
-
-/// Longest that a call of a key service may take.
-const CALL_MAX: Duration = Duration::from_secs(30);
 
 /// What a key service said, without the key's name (which stands beside it).
 pub(crate) fn reason_of(error: &KeyServiceError) -> String {
@@ -414,14 +342,6 @@ pub(crate) fn reason_of(error: &KeyServiceError) -> String {
     }
 }
 
-fn describe(why: LockReason) -> String {
-    match why {
-        LockReason::Denied(denial) => denial.to_string(),
-        LockReason::GraceExpired(outage) => format!("{outage}, for longer than the grace period"),
-        LockReason::NotYetOpened => "the key service has not answered since the start".to_owned(),
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -108,6 +108,15 @@ sealed_bytes!(
     SealedHeader
 );
 
+impl SealedHeader {
+    /// A header that was made by a rewrap and kept since, to be written later. `None` if the bytes are no header. Where it
+    /// is written, the store refuses a header of another file.
+    #[must_use]
+    pub fn kept(bytes: &[u8]) -> Option<Self> {
+        crate::header::is_header(bytes).then(|| Self::new(bytes.to_vec()))
+    }
+}
+
 /// A whole sealed file, in chunks to be written one after the other.
 #[derive(Clone)]
 pub struct SealedObject {
