@@ -12,6 +12,8 @@ use crate::{
 /// Settings of an engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
+    /// Id that empty stores get as the cluster's, and that other stores must have; `None`: a random one, and any.
+    pub cluster: Option<String>,
     /// How root keys are probed and how long an outage of a key service is served through.
     pub lease: LeasePolicy,
     /// Most calls of key services a second, over all root keys, in the long run; probes are counted and never wait. AWS
@@ -38,6 +40,7 @@ pub struct EngineConfig {
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
+            cluster: None,
             lease: LeasePolicy::default(),
             kms_calls_per_second: 200,
             default_key: None,

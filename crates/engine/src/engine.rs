@@ -99,7 +99,7 @@ impl Engine {
             .checked()
             .map_err(|error| Error::invalid(error.to_string()))?;
         let keys: Arc<dyn KeyService> = Arc::new(KeyCalls::new(keys, config.kms_calls_per_second));
-        let (record, fresh) = platform_record(&*stores.meta, &*keys, &platform_root).await?;
+        let (record, fresh) = platform_record(&*stores.meta, &*keys, &platform_root, config.cluster.as_deref()).await?;
         let zone = Zone::locked(record.zone);
         let plain = decrypt_all(&*keys, &record, CallReason::Unlock)
             .await
@@ -428,7 +428,12 @@ impl Engine {
 }
 
 /// The platform zone's record: the one that is stored, or a new one for empty stores (`true`).
-async fn platform_record(meta: &dyn MetaStore, keys: &dyn KeyService, root: &RootKeyId) -> Result<(ZoneRecord, bool)> {
+async fn platform_record(
+    meta: &dyn MetaStore,
+    keys: &dyn KeyService,
+    root: &RootKeyId,
+    cluster: Option<&str>,
+) -> Result<(ZoneRecord, bool)> {
     let key = meta_key("cluster", "platform")?;
     if let Some(stored) = meta.get(&key).await? {
         let record = ZoneRecord::from_bootstrap_value(&stored).map_err(|error| {
@@ -444,11 +449,17 @@ async fn platform_record(meta: &dyn MetaStore, keys: &dyn KeyService, root: &Roo
                 record.root
             )));
         }
+        if let Some(cluster) = cluster.filter(|cluster| *cluster != record.context.cluster) {
+            return Err(Error::invalid(format!(
+                "this data directory belongs to cluster {}, not {cluster}; give each cluster its own directory",
+                record.context.cluster
+            )));
+        }
         return Ok((record, false));
     }
     let zone = ZoneId::random();
     let context = EncryptionContext {
-        cluster: uuid::Uuid::new_v4().to_string(),
+        cluster: cluster.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned),
         database: zone.to_string(),
         purpose: KeyPurpose::ZoneKey,
     };

@@ -18,6 +18,7 @@ mod collection;
 mod collections;
 mod compact;
 mod config;
+mod control;
 mod database;
 mod engine;
 mod error;
