@@ -22,7 +22,7 @@ mod path;
 pub use directory::{DirectoryError, DirectoryLock, StoreId};
 pub use embedded::{
     BrokenTail, EmbeddedStores, EntryKind, LocalLog, LocalMeta, LocalObjects, Place, ReadError, ReadOnlyFile,
-    ReadOnlySegment, ReadOnlyStores, StoredEntry,
+    ReadOnlySegment, ReadOnlyStores, StoredEntry, erase_data_directory,
 };
 pub use log::{Log, LogAppend, LogAppender, LogError, LogReady, LogSegmentContents, LogSegmentInfo, LogSequence, Tail};
 pub use meta::{Expected, MetaBatch, MetaError, MetaOperation, MetaStore};

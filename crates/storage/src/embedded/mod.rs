@@ -1,5 +1,6 @@
 //! The back ends on a local directory: what `saker dev` and a single server use.
 
+mod erase;
 mod frame;
 mod header_journal;
 mod local_log;
@@ -12,6 +13,7 @@ mod writer;
 
 use std::{path::Path, sync::Arc};
 
+pub use erase::erase_data_directory;
 pub use local_log::LocalLog;
 pub use local_meta::LocalMeta;
 pub use local_objects::LocalObjects;
