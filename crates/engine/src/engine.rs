@@ -14,6 +14,7 @@ use saker_storage::{DirectoryLock, EmbeddedStores, Expected, Log, MetaBatch, Met
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    audit_stores::AUDIT_STREAMS,
     collection::Collection,
     config::EngineConfig,
     database::{DEFAULT_DATABASE, Database},
@@ -419,12 +420,26 @@ impl Engine {
             }
         }
         for stream in shared.log.streams().await? {
-            if !known.contains(stream.as_str()) {
+            if !known.contains(stream.as_str()) && !AUDIT_STREAMS.contains(&stream.as_str()) {
                 tracing::warn!(%stream, "log stream of no known collection; is the metadata older than the data?");
             }
         }
         Ok(())
     }
+}
+
+/// The platform zone's record, if the stores have one.
+pub(crate) async fn stored_platform(meta: &dyn MetaStore) -> Result<Option<ZoneRecord>> {
+    let Some(stored) = meta.get(&meta_key("cluster", "platform")?).await? else {
+        return Ok(None);
+    };
+    let record = ZoneRecord::from_bootstrap_value(&stored).map_err(|error| {
+        Error::new(
+            ErrorKind::Corrupt,
+            format!("{error}; restore the metadata from a backup"),
+        )
+    })?;
+    Ok(Some(record))
 }
 
 /// The platform zone's record: the one that is stored, or a new one for empty stores (`true`).
@@ -434,14 +449,7 @@ async fn platform_record(
     root: &RootKeyId,
     cluster: Option<&str>,
 ) -> Result<(ZoneRecord, bool)> {
-    let key = meta_key("cluster", "platform")?;
-    if let Some(stored) = meta.get(&key).await? {
-        let record = ZoneRecord::from_bootstrap_value(&stored).map_err(|error| {
-            Error::new(
-                ErrorKind::Corrupt,
-                format!("{error}; restore the metadata from a backup"),
-            )
-        })?;
+    if let Some(record) = stored_platform(meta).await? {
         if record.root != *root {
             return Err(Error::invalid(format!(
                 "this data directory belongs to a cluster whose platform key is {}, not {root}; set the platform key \
@@ -528,7 +536,7 @@ fn foreign() -> Error {
     )
 }
 
-fn platform_refused(root: &RootKeyId, error: &KeyServiceError) -> Error {
+pub(crate) fn platform_refused(root: &RootKeyId, error: &KeyServiceError) -> Error {
     if let KeyServiceError::Denied {
         denial: saker_keyring::Denial::InvalidCiphertext,
         ..

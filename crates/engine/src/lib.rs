@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod aliases;
+mod audit_stores;
 mod build;
 mod cipher;
 mod clock;
@@ -49,6 +50,7 @@ mod verify;
 mod write;
 mod zones;
 
+pub use audit_stores::AuditStores;
 pub use clock::{Clock, SystemClock};
 pub use config::EngineConfig;
 pub use engine::{Engine, Stores};
