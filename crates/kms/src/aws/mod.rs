@@ -11,12 +11,13 @@
 //! Start reading at [`AwsKms`], then in `verdict` for what each error means.
 
 mod attempts;
+mod roles;
 mod verdict;
 
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -40,7 +41,11 @@ use saker_keyring::{
 };
 use zeroize::Zeroize;
 
-use self::attempts::{Attempts, OpenAttempts};
+pub use self::roles::{AwsRole, CallerError};
+use self::{
+    attempts::{Attempts, OpenAttempts},
+    roles::Roles,
+};
 use crate::{calls::Asked, services::KmsConfigError};
 
 /// How to reach AWS KMS. What is `None` comes from the standard AWS configuration.
@@ -91,12 +96,14 @@ impl Default for AwsKmsConfig {
     }
 }
 
-/// The AWS KMS client. One SDK client per region, made at a region's first use.
+/// The AWS KMS client. One SDK client per region and role, made at its first use.
 pub struct AwsKms {
     config: AwsKmsConfig,
     shared: SdkConfig,
     credentials: Option<SharedCredentialsProvider>,
-    clients: Mutex<BTreeMap<String, Client>>,
+    /// Roles of single keys.
+    roles: RwLock<Roles>,
+    clients: Mutex<BTreeMap<(String, Option<AwsRole>), Client>>,
     observers: ObserverSlot,
 }
 
@@ -153,6 +160,7 @@ impl AwsKms {
             config,
             shared,
             credentials,
+            roles: RwLock::default(),
             clients: Mutex::default(),
             observers: ObserverSlot::default(),
         })
@@ -171,19 +179,24 @@ impl AwsKms {
                 "the key is in region {region}, kms.aws.region is {configured}; use a key there or change the setting"
             )));
         }
-        let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if clients.len() >= REGIONS_MAX && !clients.contains_key(region) {
+        let assumed = self.roles.read().unwrap_or_else(PoisonError::into_inner).of(root).cloned();
+        let entry = (region.to_owned(), assumed.as_ref().map(|assumed| assumed.role.clone()));
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if clients.len() >= CLIENTS_MAX && !clients.contains_key(&entry) {
             return Err(unsupported(format!(
-                "keys of more than {REGIONS_MAX} regions are in use"
+                "keys of more than {CLIENTS_MAX} regions and roles are in use"
             )));
         }
         Ok(clients
-            .entry(region.to_owned())
-            .or_insert_with(|| self.new_client(region))
+            .entry(entry)
+            .or_insert_with(|| {
+                let credentials = assumed.map(|assumed| assumed.credentials);
+                self.new_client(region, credentials.or_else(|| self.credentials.clone()))
+            })
             .clone())
     }
 
-    fn new_client(&self, region: &str) -> Client {
+    fn new_client(&self, region: &str, credentials: Option<SharedCredentialsProvider>) -> Client {
         let mut builder = aws_sdk_kms::config::Builder::from(&self.shared)
             .region(Region::new(region.to_owned()))
             .interceptor(NamesNode(format!(
@@ -194,8 +207,8 @@ impl AwsKms {
         if let Some(url) = &self.config.endpoint_url {
             builder = builder.endpoint_url(url);
         }
-        if let Some(credentials) = &self.credentials {
-            builder = builder.credentials_provider(credentials.clone());
+        if let Some(credentials) = credentials {
+            builder = builder.credentials_provider(credentials);
         }
         Client::from_conf(builder.build())
     }
@@ -388,8 +401,8 @@ async fn assumed_role(config: &AwsKmsConfig, shared: &SdkConfig, role: &str) -> 
     provider.build().await
 }
 
-/// More regions than one installation ever uses; bounds the clients that key names can make.
-const REGIONS_MAX: usize = 64;
+/// More regions and roles than one cluster ever uses (a project has 20 keys); bounds the clients that key names can make.
+const CLIENTS_MAX: usize = 64;
 
 fn check(config: &AwsKmsConfig) -> Result<(), KmsConfigError> {
     let wrong = |setting, reason: String| Err(KmsConfigError::Aws { setting, reason });
@@ -523,10 +536,10 @@ mod tests {
     async fn regions_are_bounded() {
         let kms = AwsKms::connect(AwsKmsConfig::default()).await.unwrap();
         let root = |number: usize| format!("arn:aws:kms:r-{number}:000000000000:key/abc").parse().unwrap();
-        for number in 0..REGIONS_MAX {
+        for number in 0..CLIENTS_MAX {
             assert!(kms.client(&root(number)).is_ok());
         }
-        assert!(kms.client(&root(REGIONS_MAX)).is_err());
+        assert!(kms.client(&root(CLIENTS_MAX)).is_err());
         assert!(kms.client(&root(0)).is_ok());
     }
 }
