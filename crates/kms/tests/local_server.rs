@@ -1038,8 +1038,8 @@ async fn the_router_reaches_the_server() {
     let server = Server::start().await;
     let root = server.new_key().await;
     let config = KeyServicesConfig {
-        platform_key_file: None,
         aws: Some(server.aws_config()),
+        ..KeyServicesConfig::default()
     };
     let services = KeyServices::connect(config).await.unwrap();
     let made = services

@@ -9,12 +9,12 @@ use std::{
 };
 
 use saker_engine::EngineConfig;
-use saker_keyring::{LeasePolicy, RootKeyId};
-use saker_kms::{AwsKmsConfig, KeyServicesConfig};
+use saker_keyring::{KeyProvider, LeasePolicy, RootKeyId};
+use saker_kms::{AwsKmsConfig, KeyServicesConfig, Pkcs11KmsConfig, VaultKmsConfig, VaultLogin};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::listen::TlsFiles;
+use crate::{audit::AuditSection, listen::TlsFiles};
 
 /// Everything in `saker.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -36,6 +36,9 @@ pub struct Config {
     /// Sizes and threads of the engine.
     #[serde(default)]
     pub engine: EngineSection,
+    /// What is recorded beside the audit log.
+    #[serde(default)]
+    pub audit: AuditSection,
 }
 
 /// `[server]`
@@ -88,8 +91,14 @@ pub struct KmsSection {
     pub probe_interval_ms: u64,
     /// Milliseconds that a key goes on serving while its key service gives no answer; 0 locks at once.
     pub grace_ms: u64,
+    /// Calls per second to all key services together, 1 to 10,000.
+    pub calls_per_second_max: u32,
     /// AWS KMS or what speaks its protocol; absent: key ARNs are refused.
     pub aws: Option<AwsSection>,
+    /// HashiCorp Vault or OpenBao; absent: `vault://` names are refused.
+    pub vault: Option<VaultSection>,
+    /// An HSM behind PKCS#11; absent: `pkcs11:` names are refused.
+    pub pkcs11: Option<Pkcs11Section>,
 }
 
 /// `[kms.aws]`; what is absent comes from the standard AWS configuration.
@@ -114,6 +123,45 @@ pub struct AwsSection {
     pub timeout_ms: u64,
     /// This node's name in CloudTrail.
     pub node: String,
+}
+
+/// `[kms.vault]`; either `token_file`, or `role_id` and `secret_id_file`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaultSection {
+    /// Where the server answers: `https://HOST:PORT`.
+    pub address: String,
+    /// Namespace of all mounts.
+    pub namespace: Option<String>,
+    /// File with the token.
+    pub token_file: Option<PathBuf>,
+    /// Id of the AppRole.
+    pub role_id: Option<String>,
+    /// File with the AppRole's secret id.
+    pub secret_id_file: Option<PathBuf>,
+    /// Where the AppRole auth method is mounted, without `auth/`.
+    pub approle_mount: Option<String>,
+    /// PEM certificates that the server's has to come from.
+    pub ca_file: Option<PathBuf>,
+    /// Longest a call may take, in milliseconds.
+    #[serde(default = "vault_timeout_ms")]
+    pub timeout_ms: u64,
+    /// This node's name in the server's audit log.
+    #[serde(default = "node")]
+    pub node: String,
+}
+
+/// `[kms.pkcs11]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pkcs11Section {
+    /// The PKCS#11 library of the HSM's maker.
+    pub module: PathBuf,
+    /// File with the user PIN.
+    pub pin_file: PathBuf,
+    /// Longest a call may take, in milliseconds.
+    #[serde(default = "pkcs11_timeout_ms")]
+    pub timeout_ms: u64,
 }
 
 /// `[engine]`
@@ -147,7 +195,10 @@ impl Default for KmsSection {
             default_key: None,
             probe_interval_ms: engine.lease.probe_interval_ms,
             grace_ms: engine.lease.grace_ms,
+            calls_per_second_max: KeyServicesConfig::CALLS_PER_SECOND_MAX,
             aws: None,
+            vault: None,
+            pkcs11: None,
         }
     }
 }
@@ -207,6 +258,59 @@ impl From<AwsSection> for AwsKmsConfig {
     }
 }
 
+impl VaultSection {
+    /// How to log in, if exactly one way is given.
+    fn login(&self) -> Option<VaultLogin> {
+        match (
+            &self.token_file,
+            &self.role_id,
+            &self.secret_id_file,
+            &self.approle_mount,
+        ) {
+            (Some(token_file), None, None, None) => Some(VaultLogin::TokenFile(token_file.clone())),
+            (None, Some(role_id), Some(secret_id_file), mount) => Some(VaultLogin::AppRole {
+                mount: mount.clone().unwrap_or_else(|| VaultLogin::APPROLE_MOUNT.to_owned()),
+                role_id: role_id.clone(),
+                secret_id_file: secret_id_file.clone(),
+            }),
+            _ => None,
+        }
+    }
+    /// `None` if it is not told how to log in, which [`Config::check`] refuses.
+    fn key_service_config(&self) -> Option<VaultKmsConfig> {
+        Some(VaultKmsConfig {
+            address: self.address.clone(),
+            namespace: self.namespace.clone(),
+            login: self.login()?,
+            ca_file: self.ca_file.clone(),
+            timeout_ms: self.timeout_ms,
+            node: self.node.clone(),
+        })
+    }
+}
+
+impl From<Pkcs11Section> for Pkcs11KmsConfig {
+    fn from(section: Pkcs11Section) -> Self {
+        Self {
+            module: section.module,
+            pin_file: section.pin_file,
+            timeout_ms: section.timeout_ms,
+        }
+    }
+}
+
+fn vault_timeout_ms() -> u64 {
+    VaultKmsConfig::TIMEOUT_MS
+}
+
+fn pkcs11_timeout_ms() -> u64 {
+    Pkcs11KmsConfig::TIMEOUT_MS
+}
+
+fn node() -> String {
+    AwsKmsConfig::default().node
+}
+
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -264,6 +368,7 @@ impl Config {
                 ..LeasePolicy::default()
             },
             default_key: self.kms.default_key.clone(),
+            kms_calls_per_second: self.kms.calls_per_second_max,
             segment_bytes_max: self.engine.segment_bytes_max,
             log_segment_bytes_max: self.engine.log_segment_bytes_max,
             index_rows_min: self.engine.index_rows_min,
@@ -277,6 +382,9 @@ impl Config {
         KeyServicesConfig {
             platform_key_file: self.kms.platform_key_file.clone(),
             aws: self.kms.aws.clone().map(AwsKmsConfig::from),
+            vault: self.kms.vault.as_ref().and_then(VaultSection::key_service_config),
+            pkcs11: self.kms.pkcs11.clone().map(Pkcs11KmsConfig::from),
+            calls_per_second_max: self.kms.calls_per_second_max,
         }
     }
     /// The root key of the cluster's own zone.
@@ -306,6 +414,15 @@ impl Config {
         if let Some(aws) = &mut self.kms.aws {
             aws.credentials_file.iter_mut().for_each(absolute);
         }
+        if let Some(vault) = &mut self.kms.vault {
+            for file in [&mut vault.token_file, &mut vault.secret_id_file, &mut vault.ca_file] {
+                file.iter_mut().for_each(absolute);
+            }
+        }
+        if let Some(pkcs11) = &mut self.kms.pkcs11 {
+            absolute(&mut pkcs11.module);
+            absolute(&mut pkcs11.pin_file);
+        }
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -329,9 +446,26 @@ impl Config {
             ("kms.platform_key", &self.kms.platform_key),
             ("kms.default_key", &self.kms.default_key),
         ] {
-            if key.as_ref().is_some_and(|key| key.aws_region().is_some()) && self.kms.aws.is_none() {
-                return fail(setting, "a key ARN needs a section [kms.aws]".into());
-            }
+            let missing = match key.as_ref().map(RootKeyId::provider) {
+                Some(KeyProvider::Aws) if self.kms.aws.is_none() => "a key ARN needs a section [kms.aws]",
+                Some(KeyProvider::Vault) if self.kms.vault.is_none() => "a vault:// key needs a section [kms.vault]",
+                Some(KeyProvider::Pkcs11) if self.kms.pkcs11.is_none() => "a pkcs11: key needs a section [kms.pkcs11]",
+                Some(KeyProvider::Aws | KeyProvider::Vault | KeyProvider::Pkcs11 | KeyProvider::PlatformFile)
+                | None => {
+                    continue;
+                }
+            };
+            return fail(setting, missing.into());
+        }
+        if self.kms.vault.as_ref().is_some_and(|vault| vault.login().is_none()) {
+            return fail(
+                "kms.vault",
+                "set either token_file, or role_id and secret_id_file (and approle_mount if it is not approle)".into(),
+            );
+        }
+        let budget_range = KeyServicesConfig::CALLS_PER_SECOND_MAX_RANGE;
+        if !budget_range.contains(&self.kms.calls_per_second_max) {
+            return fail("kms.calls_per_second_max", format!("must be in {budget_range:?}"));
         }
         let probe_range = LeasePolicy::PROBE_INTERVAL_MS_MIN..=LeasePolicy::PROBE_INTERVAL_MS_MAX;
         if !probe_range.contains(&self.kms.probe_interval_ms) {
@@ -408,6 +542,7 @@ mod tests {
             default_key = "arn:aws:kms:us-east-1:000000000000:key/d"
             probe_interval_ms = 1000
             grace_ms = 0
+            calls_per_second_max = 7
             [kms.aws]
             endpoint_url = "http://127.0.0.1:1"
             sts_endpoint_url = "http://127.0.0.1:2"
@@ -418,6 +553,19 @@ mod tests {
             external_id = "e"
             timeout_ms = 100
             node = "n"
+            [kms.vault]
+            address = "https://127.0.0.1:8200"
+            namespace = "team"
+            role_id = "r"
+            secret_id_file = "secret-id"
+            approle_mount = "roles"
+            ca_file = "/ca.pem"
+            timeout_ms = 200
+            node = "n2"
+            [kms.pkcs11]
+            module = "/usr/lib/hsm.so"
+            pin_file = "pin"
+            timeout_ms = 300
             [engine]
             segment_bytes_max = 1048576
             log_segment_bytes_max = 1048576
@@ -438,6 +586,22 @@ mod tests {
             (aws.timeout_ms, aws.node.as_str(), aws.external_id.as_deref()),
             (100, "n", Some("e"))
         );
+        let keys = config.key_services_config();
+        assert_eq!(keys.calls_per_second_max, 7);
+        let vault = keys.vault.unwrap();
+        assert_eq!((vault.timeout_ms, vault.node.as_str()), (200, "n2"));
+        assert_eq!(vault.namespace.as_deref(), Some("team"));
+        assert_eq!(vault.ca_file.as_deref(), Some(Path::new("/ca.pem")));
+        let VaultLogin::AppRole {
+            mount, secret_id_file, ..
+        } = vault.login
+        else {
+            panic!("{:?}", vault.login);
+        };
+        assert!(mount == "roles" && secret_id_file.is_absolute());
+        let pkcs11 = keys.pkcs11.unwrap();
+        assert_eq!(pkcs11.timeout_ms, 300);
+        assert!(pkcs11.pin_file.is_absolute() && pkcs11.module == Path::new("/usr/lib/hsm.so"));
         assert!(config.tls_files().unwrap().certificate.ends_with("c.pem"));
         assert_eq!(config.data.dir, Path::new("/d"));
     }
@@ -465,6 +629,25 @@ mod tests {
             &format!("{SMALLEST}[engine]\nsegment_bytes_max = 1\n"),
             "engine.segment_bytes_max",
         );
+        refused(
+            &format!("{SMALLEST}default_key = \"vault://transit/d\"\n"),
+            "[kms.vault]",
+        );
+        refused(
+            &format!("{SMALLEST}default_key = \"pkcs11:token=t;object=o\"\n"),
+            "[kms.pkcs11]",
+        );
+        refused(
+            &format!("{SMALLEST}calls_per_second_max = 0\n"),
+            "kms.calls_per_second_max",
+        );
+        let vault = format!("{SMALLEST}[kms.vault]\naddress = \"https://127.0.0.1:8200\"\n");
+        refused(&vault, "token_file");
+        refused(&format!("{vault}role_id = \"r\"\n"), "token_file");
+        refused(&format!("{vault}token_file = \"t\"\nrole_id = \"r\"\n"), "token_file");
+        refused(&format!("{vault}token = \"t\"\n"), "unknown field");
+        assert!(read(&format!("{vault}token_file = \"t\"\n")).is_ok());
+        refused(&format!("{SMALLEST}[kms.pkcs11]\nmodule = \"m\"\n"), "pin_file");
         refused("[kms]\nplatform_key_file = \"p\"\n", "data");
         assert!(matches!(
             Config::read(Path::new("/nowhere/saker.toml")),

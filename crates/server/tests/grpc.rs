@@ -27,7 +27,7 @@ async fn start(dir: &TempDir, auth_required: bool) -> Running {
         data_dir: dir.path().join("data"),
         keys: KeyServicesConfig {
             platform_key_file: Some(dir.path().join("platform.key")),
-            aws: None,
+            ..KeyServicesConfig::default()
         },
         platform_root: RootKeyId::platform_file(),
         engine: EngineConfig::default(),

@@ -152,6 +152,7 @@ async fn start_database(
         keys: KeyServicesConfig {
             platform_key_file: Some(dir.join("platform.key")),
             aws: Some(aws),
+            ..KeyServicesConfig::default()
         },
         platform_root: RootKeyId::platform_file(),
         engine: EngineConfig {

@@ -105,6 +105,7 @@ fn places(options: &Options) -> Result<(PathBuf, KeyServicesConfig), Failed> {
         KeyServicesConfig {
             platform_key_file: Some(key_file),
             aws,
+            ..KeyServicesConfig::default()
         },
     ))
 }
