@@ -91,7 +91,10 @@ impl Opened {
         let in_memory = self.memory().sealed.get(&id).cloned();
         let segment = match in_memory {
             Some(segment) => segment,
-            None => self.load_segment(manifest).await?,
+            None => {
+                let _keys_stay = self.sealing.read().await;
+                self.load_segment(manifest).await?
+            }
         };
         let progress = Arc::new(AtomicUsize::new(0));
         self.progress_of(id, field, Some(Arc::clone(&progress)));
@@ -131,6 +134,8 @@ impl Opened {
             metric,
             kind: SegmentIndexKind::Graph(graph),
         });
+        // From before the file is sealed until the manifest names it.
+        let _keys_stay = self.sealing.read().await;
         let prefix = self.segment_prefix(id);
         let objects = &*self.shared.objects;
         let entry = write_index(&self.lease, objects, &prefix, segment, Arc::clone(&index)).await?;

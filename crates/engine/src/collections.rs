@@ -482,6 +482,7 @@ pub(crate) async fn read_body(collection: &Collection) -> Result<Arc<CollectionB
         return Ok(opened.body.load_full());
     }
     let key = meta_key("body", collection.id)?;
+    let _keys_stay = access.opening.read().await;
     let stored = collection.shared.meta.get(&key).await?;
     let stored = stored.ok_or_else(|| Error::collection_not_found(&access.database(), &collection.name()))?;
     let body = records::open(&lease, &key, &stored).map_err(|error| access.explain(error))?;

@@ -124,6 +124,39 @@ impl Opened {
         Ok(())
     }
 
+    /// Bytes of the segments with smaller ids than `before`.
+    pub(crate) async fn bytes_before(&self, before: SegmentId) -> u64 {
+        let state = self.manifest.lock().await;
+        let segments = state
+            .manifest
+            .segments
+            .iter()
+            .filter(|segment| segment.segment < before);
+        segments.map(SegmentManifest::bytes).sum()
+    }
+
+    /// Writes a segment with a smaller id than `before` again, without the rows that are deleted, and shreds its files. Its
+    /// bytes; `None` if there is none left.
+    ///
+    /// # Errors
+    /// A locked zone, a full disk, a failed store: all is as before.
+    pub(crate) async fn renew_one(self: &Arc<Self>, before: SegmentId) -> Result<Option<u64>> {
+        let this = Arc::clone(self);
+        // On a task of its own: whoever drops the collection waits for its tasks.
+        let task = self.tasks.spawn(async move {
+            let _maintenance = this.maintenance.lock().await;
+            let segment = {
+                let state = this.manifest.lock().await;
+                let mut segments = state.manifest.segments.iter();
+                segments.find(|segment| segment.segment < before).cloned()
+            };
+            let Some(segment) = segment else { return Ok(None) };
+            this.merge(segment.partition, std::slice::from_ref(&segment)).await?;
+            Ok(Some(segment.bytes()))
+        });
+        task.await.unwrap_or_else(|_| Err(interrupted(self)))
+    }
+
     /// A segment in memory with all deletes so far.
     async fn with_deletes(&self, manifest: &SegmentManifest) -> Result<Arc<SealedSegment>> {
         let in_memory = self.memory().sealed.get(&manifest.segment).cloned();

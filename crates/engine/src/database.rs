@@ -17,6 +17,8 @@ use crate::{
     events::Event,
     receipts::{Receipt, ReceiptKind, zone_keys},
     records::{DatabaseRecord, meta_key, seal},
+    rekey::commit_settled,
+    shared::Shared,
     types::{DatabaseInfo, Properties},
     zones::{Access, ZoneOwner},
 };
@@ -26,7 +28,6 @@ use crate::{
 pub(crate) struct Database {
     pub(crate) id: DatabaseId,
     pub(crate) access: Arc<Access>,
-    pub(crate) customer_key: bool,
     /// A database keeps its name.
     name: String,
     created: Timestamp,
@@ -54,7 +55,6 @@ impl Database {
         Arc::new(Self {
             id: record.id,
             access,
-            customer_key: record.customer_key,
             name: record.name.clone(),
             created: record.created,
             details: RwLock::new(Details { record, stored }),
@@ -83,15 +83,41 @@ impl Database {
             .ok_or_else(|| Error::collection_not_found(self.name(), name))
     }
     /// Collections without a key of their own.
-    fn under_its_key(&self) -> Vec<Arc<Collection>> {
+    pub(crate) fn under_its_key(&self) -> Vec<Arc<Collection>> {
         let names = self.names();
         let under = |collection: &&Arc<Collection>| Arc::ptr_eq(&collection.access(), &self.access);
         names.collections.values().filter(under).cloned().collect()
     }
+    /// Changes the record, durably and together with what is in `batch`.
+    ///
+    /// # Errors
+    /// If the catalog's zone is locked or the store fails.
+    pub(crate) async fn change_record(
+        &self,
+        shared: &Shared,
+        mut batch: MetaBatch,
+        change: impl FnOnce(&mut DatabaseRecord) + Send,
+    ) -> Result<()> {
+        let _changes = self.changes.lock().await;
+        let (mut record, stored) = {
+            let details = self.details.read().unwrap_or_else(PoisonError::into_inner);
+            (details.record.clone(), details.stored.clone())
+        };
+        change(&mut record);
+        let key = meta_key("database", self.id)?;
+        let value = seal(&shared.platform_lease()?, &key, &record).map_err(|error| shared.platform.explain(error))?;
+        batch
+            .expect(key.clone(), Expected::Value(stored))
+            .put(key.clone(), value.clone());
+        let stored = value.into_unverified();
+        commit_settled(shared, batch, &key, &stored).await?;
+        *self.details.write().unwrap_or_else(PoisonError::into_inner) = Details { record, stored };
+        Ok(())
+    }
     fn describe(&self) -> DatabaseInfo {
         let details = self.details.read().unwrap_or_else(PoisonError::into_inner);
         let mut properties = details.record.properties.clone();
-        if self.customer_key {
+        if details.record.customer_key {
             cipher::show(&self.access, &mut properties);
         }
         DatabaseInfo {
@@ -100,7 +126,7 @@ impl Database {
             created: self.created,
             properties,
             root: self.access.root(),
-            customer_key: self.customer_key,
+            customer_key: details.record.customer_key,
             lock: self.access.status(),
         }
     }
@@ -254,26 +280,11 @@ impl Engine {
             "a database's key is changed with `saker key change`",
         )?;
         let database = self.database(name)?;
-        let _changes = database.changes.lock().await;
-        let (mut record, stored) = {
-            let details = database.details.read().unwrap_or_else(PoisonError::into_inner);
-            (details.record.clone(), details.stored.clone())
-        };
-        record.properties.extend(set);
-        record.properties.retain(|key, _| !delete.contains(key));
-        let key = meta_key("database", database.id)?;
-        let lease = self.shared.platform_lease()?;
-        let value = seal(&lease, &key, &record).map_err(|error| self.shared.platform.explain(error))?;
-        let mut batch = MetaBatch::new();
-        batch
-            .expect(key.clone(), Expected::Value(stored))
-            .put(key, value.clone());
-        self.shared.meta.commit(batch).await?;
-        let mut details = database.details.write().unwrap_or_else(PoisonError::into_inner);
-        *details = Details {
-            record,
-            stored: value.into_unverified(),
-        };
-        Ok(())
+        database
+            .change_record(&self.shared, MetaBatch::new(), |record| {
+                record.properties.extend(set);
+                record.properties.retain(|key, _| !delete.contains(key));
+            })
+            .await
     }
 }

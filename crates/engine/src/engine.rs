@@ -21,6 +21,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     opened::stream_of,
     oracle::Oracle,
+    rekey::Rekey,
     records::{self, ClockRecord, ClusterRecord, CollectionRecord, DatabaseRecord, meta_key, seal},
     shared::Shared,
     types::{KeyStatus, LockStatus},
@@ -61,6 +62,8 @@ pub struct Engine {
     pub(crate) changes: tokio::sync::Mutex<()>,
     watchers: Mutex<HashMap<RootKeyId, Watched>>,
     pub(crate) users: Users,
+    /// Jobs that change keys.
+    pub(crate) rekey: Arc<Rekey>,
 }
 
 #[derive(Debug)]
@@ -151,6 +154,7 @@ impl Engine {
             changes: tokio::sync::Mutex::new(()),
             watchers: Mutex::new(HashMap::from([(platform_root, Watched { watcher, stop })])),
             users,
+            rekey: Arc::default(),
         });
         let opened = engine.load_catalog(&lease).await;
         if let Err(error) = opened {
@@ -359,6 +363,7 @@ impl Engine {
                 tracing::warn!(root = %state.root, databases = ?state.databases, reason, "starts locked");
             }
         }
+        self.resume_jobs().await?;
         let this = Arc::downgrade(self);
         let stop = shared.stop.clone();
         shared.tasks.spawn(async move { keep_clock(this, stop).await });

@@ -144,6 +144,77 @@ pub enum Event {
         /// Which object, stream or value.
         object: String,
     },
+    /// A zone got a newer key, and everything under older ones is being wrapped anew.
+    RotationStarted {
+        /// The job.
+        job: i64,
+        /// `rotate`, `rewrap` or `change-key`.
+        kind: &'static str,
+        /// The database.
+        database: String,
+        /// The collection, if it has a key of its own and this is about that one.
+        collection: Option<String>,
+        /// The root key of the new zone key.
+        root: RootKeyId,
+        /// The root key that the zone leaves.
+        from: Option<RootKeyId>,
+        /// Version of the new zone key.
+        key_version: u32,
+    },
+    /// A job that changes keys, or writes data under fresh ones, is done.
+    RotationFinished {
+        /// The job.
+        job: i64,
+        /// `rotate`, `rewrap`, `change-key` or `reencrypt`.
+        kind: &'static str,
+        /// The database.
+        database: String,
+        /// The collection, if it has a key of its own and this is about that one.
+        collection: Option<String>,
+        /// The root key.
+        root: RootKeyId,
+        /// Version of the new zone key, if there is one.
+        key_version: Option<u32>,
+        /// Files, log segments and values that it went over; bytes for `reencrypt`.
+        total: u64,
+    },
+    /// A job that changes keys stopped and can be tried again. No key was destroyed.
+    KeyJobFailed {
+        /// The job.
+        job: i64,
+        /// The database.
+        database: String,
+        /// The collection, if it has a key of its own and this is about that one.
+        collection: Option<String>,
+        /// Why.
+        reason: String,
+    },
+    /// A wrapped zone key was destroyed: nothing is under it any more.
+    KeyVersionDestroyed {
+        /// The database.
+        database: String,
+        /// The collection, if it has a key of its own and this is about that one.
+        collection: Option<String>,
+        /// Id of the zone.
+        zone: String,
+        /// The version.
+        key_version: u32,
+        /// The root key that it was wrapped under.
+        root: RootKeyId,
+        /// SHA-256 of the wrapped key, in hexadecimal.
+        wrapped_sha256: String,
+    },
+    /// A zone is under another root key now.
+    RootChanged {
+        /// The database.
+        database: String,
+        /// The collection, if it has a key of its own and this is about that one.
+        collection: Option<String>,
+        /// The root key that it was under.
+        from: RootKeyId,
+        /// The root key that it is under.
+        to: RootKeyId,
+    },
     /// A request was refused because its zone is locked.
     Refused {
         /// The database.

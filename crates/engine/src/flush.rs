@@ -162,6 +162,40 @@ impl Opened {
         if next.key_deletes.len() <= KEY_DELETES_FILES_MAX {
             return Ok(Merged::default());
         }
+        self.put_key_deletes_together(next).await
+    }
+
+    /// Writes the deletes again, as one file under a fresh data key, and shreds the files that they were in.
+    ///
+    /// # Errors
+    /// A locked zone, a full disk, a failed store: all is as before.
+    pub(crate) async fn renew_deletes(self: &Arc<Self>) -> Result<()> {
+        let this = Arc::clone(self);
+        let task = self.tasks.spawn(async move {
+            let _maintenance = this.maintenance.lock().await;
+            let mut state = this.manifest.lock().await;
+            let mut next = state.manifest.clone();
+            if next.key_deletes.is_empty() {
+                return Ok(());
+            }
+            let merged = this.put_key_deletes_together(&mut next).await?;
+            let objects = &*this.shared.objects;
+            let outcome = this.commit_manifest(&mut state, next).await;
+            let gone = match &outcome {
+                Ok(()) => merged.replaced,
+                // If the collection was shut, whether the manifest is stored is not known: recovery tidies up.
+                Err(_) if !this.usable() => Vec::new(),
+                Err(_) => merged.made.into_iter().collect(),
+            };
+            for entry in gone {
+                shred(objects, &key_deletes_path(this.collection, entry.file)).await;
+            }
+            outcome
+        });
+        task.await.unwrap_or_else(|_| Err(crate::opened::interrupted(self)))
+    }
+
+    async fn put_key_deletes_together(&self, next: &mut Manifest) -> Result<Merged> {
         let oldest = next.segments.iter().map(|segment| segment.min_timestamp).min();
         let mut all = Vec::new();
         for entry in &next.key_deletes {

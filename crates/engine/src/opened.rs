@@ -3,7 +3,7 @@
 //! One [`Opened`] is the only writer of its collection's log and manifest. When the zone is locked it is shut: tasks
 //! stop, decoded data goes, and nothing of it is used again; after an unlock a new one is made by recovery.
 //!
-//! Lock order: `maintenance`, then `writer`, then `manifest`, then `memory`. `memory` is never held across an await.
+//! Lock order: `sealing`, then `maintenance`, then `writer`, then `manifest`, then `memory`. `memory` is never held across an await.
 
 use std::{
     collections::BTreeMap,
@@ -44,6 +44,8 @@ pub(crate) struct Opened {
     pub(crate) definition: tokio::sync::Mutex<Unverified>,
     /// Held by flush, load, compaction and everything else that changes which segments there are.
     pub(crate) maintenance: tokio::sync::Mutex<()>,
+    /// Held for reading by index builds while they read or make files, which they do without `maintenance`. Before it.
+    pub(crate) sealing: tokio::sync::RwLock<()>,
     pub(crate) writer: tokio::sync::Mutex<Writer>,
     pub(crate) manifest: tokio::sync::Mutex<ManifestState>,
     memory: RwLock<Memory>,
@@ -139,6 +141,7 @@ impl Opened {
             body: ArcSwap::from_pointee(body),
             definition: tokio::sync::Mutex::new(definition),
             maintenance: tokio::sync::Mutex::new(()),
+            sealing: tokio::sync::RwLock::new(()),
             writer: tokio::sync::Mutex::new(Writer::default()),
             manifest: tokio::sync::Mutex::new(manifest),
             memory: RwLock::new(memory),

@@ -176,6 +176,13 @@ impl Access {
         }
         error
     }
+    /// What the most unwilling of its root keys allows.
+    fn worst(&self) -> LockStatus {
+        let states: Vec<_> = self.watchers().iter().map(|watcher| watcher.status()).collect();
+        let locked = states.iter().find(|state| matches!(state, LockStatus::Locked { .. }));
+        let suspect = states.iter().find(|state| matches!(state, LockStatus::Suspect));
+        locked.or(suspect).cloned().unwrap_or(LockStatus::Active)
+    }
     pub(crate) fn status(&self) -> LockStatus {
         let states: Vec<_> = self.watchers().iter().map(|watcher| watcher.status()).collect();
         if self.zone.is_unlocked() {
@@ -226,6 +233,11 @@ impl Access {
             *keyed = Keyed::new(record, retiring, watchers);
             before
         };
+        self.register(&before);
+    }
+
+    /// Tells the watchers that came and went.
+    fn register(self: &Arc<Self>, before: &[Arc<Watcher>]) {
         let now = self.watchers();
         let added = now
             .iter()
@@ -235,14 +247,24 @@ impl Access {
             .iter()
             .filter(|watcher| !now.iter().any(|other| Arc::ptr_eq(other, watcher)));
         gone.for_each(|watcher| watcher.remove(self));
-        // A key that was denied before its watcher knew of this zone.
-        if now.iter().any(|watcher| !watcher.may_serve()) {
-            let reason = self.status();
-            if self.zone.is_unlocked() {
-                self.zone.lock();
-                self.go_dark(&format!("{reason:?}"));
-            }
+        // A root key that was denied before its watcher knew of this zone.
+        if self.zone.is_unlocked()
+            && let LockStatus::Locked { reason } = self.worst()
+        {
+            self.zone.lock();
+            self.go_dark(&reason);
         }
+    }
+
+    /// As [`Self::rekey`], of a zone that is locked.
+    pub(crate) fn set_record(self: &Arc<Self>, record: ZoneRecord, watchers: Vec<Arc<Watcher>>) {
+        let before = {
+            let mut keyed = self.keyed.write().unwrap_or_else(PoisonError::into_inner);
+            let before = std::mem::take(&mut keyed.watchers);
+            *keyed = Keyed::new(record, None, watchers);
+            before
+        };
+        self.register(&before);
     }
 
     /// As the catalog has it, before anybody uses the zone.
