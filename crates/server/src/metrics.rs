@@ -27,6 +27,7 @@ pub struct Metrics {
     refusals: IntCounter,
     verification_failures: IntCounter,
     resident_bytes: IntGauge,
+    key_memory_bytes: IntGaugeVec,
 }
 
 /// Upper bounds of the latency buckets, in seconds: from a cached point query to a slow definition.
@@ -69,6 +70,14 @@ impl Metrics {
             &["key", "state"],
         )?;
         registry.register(Box::new(key_usable.clone()))?;
+        let key_memory_bytes = IntGaugeVec::new(
+            Opts::new(
+                "saker_key_memory_bytes",
+                "memory for key bytes; what is not locked may reach swap space, because RLIMIT_MEMLOCK is too low",
+            ),
+            &["locked"],
+        )?;
+        registry.register(Box::new(key_memory_bytes.clone()))?;
         Ok(Arc::new(Self {
             rpcs: counters(
                 "saker_rpc_total",
@@ -100,6 +109,7 @@ impl Metrics {
                 "saker_verification_failures_total",
                 "stored bytes that failed verification; anything but 0 needs attention",
             )?,
+            key_memory_bytes,
             resident_bytes: gauge("saker_process_resident_bytes", "resident memory of the process")?,
             registry,
         }))
@@ -142,6 +152,11 @@ impl Metrics {
             self.zones_locked.set(locked);
         }
         self.resident_bytes.set(resident_bytes().unwrap_or(0));
+        let key_memory = saker_arena::status();
+        for (locked, bytes) in [("yes", key_memory.locked_bytes), ("no", key_memory.unlocked_bytes)] {
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            self.key_memory_bytes.with_label_values(&[locked]).set(bytes);
+        }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

@@ -7,6 +7,7 @@
 
 mod client;
 mod dev;
+mod hardening;
 mod key;
 mod kms;
 mod output;
@@ -16,7 +17,6 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use rustix::process::{Resource, Rlimit};
 use tokio_util::sync::CancellationToken;
 
 /// A vector database whose customer holds the keys.
@@ -32,6 +32,10 @@ struct Cli {
     command: Command,
     #[command(flatten)]
     log: LogOptions,
+    /// Let other processes of the same user read this one's memory, keys and rows included: for debugging a server
+    /// without data that matters
+    #[arg(long, global = true, env = "SAKER_DANGEROUS_ALLOW_DEBUGGER")]
+    dangerous_allow_debugger: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -97,7 +101,7 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    forbid_core_dumps();
+    hardening::harden(cli.dangerous_allow_debugger);
     say_where_it_panicked();
     if let Err(error) = start_logging(&cli.log) {
         output::error(format_args!("--log-level: {error}"));
@@ -131,17 +135,6 @@ async fn execute(cli: Cli) -> Result<Outcome, Failed> {
         Command::Verify(options) => verify::run(options).await,
         Command::Key(KeyCommand::List(options)) => key::list(options).await,
         Command::Key(KeyCommand::Check(options)) => key::check(options).await,
-    }
-}
-
-/// A core dump would put keys and rows on disk in the clear.
-fn forbid_core_dumps() {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    if let Err(error) = rustix::process::setrlimit(Resource::Core, none) {
-        output::error(format_args!("core dumps cannot be switched off: {error}"));
     }
 }
 
