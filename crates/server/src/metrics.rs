@@ -8,7 +8,9 @@ use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+use saker_audit::{AuditCounts, CallOutcome};
 use saker_engine::{Engine, Event, EventSink, LockStatus};
+use saker_keyring::KeyCall;
 
 /// Counters and gauges of a node.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Metrics {
     zones_locked: IntGauge,
     refusals: IntCounter,
     verification_failures: IntCounter,
+    audit_records: IntGaugeVec,
+    audit_head: IntGauge,
     resident_bytes: IntGauge,
     key_memory_bytes: IntGaugeVec,
 }
@@ -78,7 +82,20 @@ impl Metrics {
             &["locked"],
         )?;
         registry.register(Box::new(key_memory_bytes.clone()))?;
+        let audit_records = IntGaugeVec::new(
+            Opts::new(
+                "saker_audit_records",
+                "records of the audit and access logs since the start that were written, lost, or wait; lost ones need attention",
+            ),
+            &["log", "state"],
+        )?;
+        registry.register(Box::new(audit_records.clone()))?;
         Ok(Arc::new(Self {
+            audit_records,
+            audit_head: gauge(
+                "saker_audit_head_sequence",
+                "number of the newest record of the audit log",
+            )?,
             rpcs: counters(
                 "saker_rpc_total",
                 "requests answered, by rpc and Milvus status code",
@@ -96,8 +113,8 @@ impl Metrics {
             key_probes: counters("saker_key_probes_total", "probes of root keys, by result", &["result"])?,
             key_calls: counters(
                 "saker_key_calls_total",
-                "calls to a key service other than probes, by operation and result",
-                &["operation", "result"],
+                "requests to key services, by key, operation, reason and outcome",
+                &["key", "operation", "reason", "outcome"],
             )?,
             key_usable,
             zones_locked: gauge("saker_zones_locked", "databases that are locked now")?,
@@ -130,6 +147,33 @@ impl Metrics {
     /// Query vectors were answered.
     pub fn searches(&self, queries: u64) {
         self.searches.inc_by(queries);
+    }
+    /// A key service was called.
+    pub fn key_called(&self, call: &KeyCall) {
+        let outcome = CallOutcome::of(&call.outcome);
+        let labels = [
+            call.root.as_str(),
+            call.operation.as_str(),
+            call.why.as_str(),
+            outcome.as_str(),
+        ];
+        self.key_calls.with_label_values(&labels).inc();
+    }
+    /// State of the audit log; records written and lost of the log of requests, if it is on.
+    pub fn audit(&self, audit: &AuditCounts, access: Option<(u64, u64)>) {
+        let set = |log: &str, what: &str, value: u64| {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            self.audit_records.with_label_values(&[log, what]).set(value);
+        };
+        set("audit", "written", audit.written);
+        set("audit", "lost", audit.lost);
+        set("audit", "waiting", audit.waiting as u64);
+        if let Some((written, lost)) = access {
+            set("access", "written", written);
+            set("access", "lost", lost);
+        }
+        self.audit_head
+            .set(i64::try_from(audit.head.sequence).unwrap_or(i64::MAX));
     }
     /// All metrics as Prometheus text; key states are read from the engine now.
     pub async fn render(&self, engine: &Engine) -> Result<Vec<u8>, prometheus::Error> {
@@ -177,16 +221,19 @@ impl EventSink for Metrics {
                     tracing::debug!(key = %root, denied, reason, "key probe failed");
                 }
             }
-            Event::KeyUsed { operation, ok, .. } => {
-                let result = if *ok { "ok" } else { "failed" };
-                self.key_calls.with_label_values(&[operation, result]).inc();
+            Event::ZoneLocked {
+                database,
+                collection,
+                root,
+                reason,
+            } => {
+                tracing::warn!(database, collection, key = %root, reason, "locked: its root key may not be used");
             }
-            Event::ZoneLocked { database, root, reason } => {
-                tracing::warn!(database, key = %root, reason, "database locked: its root key may not be used");
-            }
-            Event::ZoneUnlocked { database, root } => {
-                tracing::info!(database, key = %root, "database unlocked");
-            }
+            Event::ZoneUnlocked {
+                database,
+                collection,
+                root,
+            } => tracing::info!(database, collection, key = %root, "unlocked"),
             Event::VerificationFailed { database, object } => {
                 self.verification_failures.inc();
                 tracing::error!(database, object, "stored bytes failed verification");
@@ -195,8 +242,29 @@ impl EventSink for Metrics {
             Event::Deleted { rows, .. } => self.rows_deleted.inc_by(*rows),
             Event::DatabaseCreated { database, root } => tracing::info!(database, key = %root, "database created"),
             Event::DatabaseDropped { database } => tracing::info!(database, "database dropped"),
+            Event::CollectionMoved {
+                from_database,
+                from_collection,
+                database,
+                collection,
+                headers,
+            } => {
+                tracing::info!(
+                    from_database,
+                    from_collection,
+                    database,
+                    collection,
+                    headers,
+                    "collection moved"
+                );
+            }
+            Event::Shredded { receipt } => {
+                let (database, collection) = (&receipt.database, &receipt.collection);
+                tracing::info!(database, collection, receipt = receipt.id, "keys destroyed");
+            }
             // Counted where requests are answered, or of no use to an operator.
-            Event::CollectionCreated { .. }
+            Event::KeyUsed { .. }
+            | Event::CollectionCreated { .. }
             | Event::CollectionDropped { .. }
             | Event::Searched { .. }
             | Event::Queried { .. }

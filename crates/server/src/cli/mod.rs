@@ -1,11 +1,14 @@
 //! The command line.
 //!
-//! Exit codes: 0 done, 1 failed (or, for `verify`, something is wrong with the data), 2 called wrongly. What scripts
-//! read goes to standard output, logs go to standard error.
+//! Exit codes: 0 done, 1 failed (or, for `verify`, something is wrong with the data), 2 called wrongly, 3 (`verify`) nothing
+//! is wrong, but a key may not be used now, so not everything was opened. What scripts read goes to standard output, logs go
+//! to standard error.
 //!
 //! Start reading at [`run`].
 
+mod audit;
 mod client;
+mod collection;
 mod dev;
 mod hardening;
 mod key;
@@ -52,12 +55,35 @@ enum Command {
     /// Root keys of a running database
     #[command(subcommand)]
     Key(KeyCommand),
+    /// The audit log: read, export and check it, and compare it with the key service's own record
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Collections of a running database
+    #[command(subcommand)]
+    Collection(CollectionCommand),
+    /// Receipts of drops: which keys were destroyed
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
 }
 
 #[derive(Debug, Subcommand)]
 enum KmsCommand {
     /// Serve keys with the AWS KMS protocol, for development and air-gapped use
     Serve(kms::Options),
+}
+
+#[derive(Debug, Subcommand)]
+enum CollectionCommand {
+    /// Move a collection to another database: under that one's key, by rewrapping, without copying a row
+    Move(collection::MoveOptions),
+}
+
+#[derive(Debug, Subcommand)]
+enum ReceiptCommand {
+    /// Show all receipts, newest first
+    List(collection::ListOptions),
+    /// Show one
+    Show(collection::ShowOptions),
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,6 +118,8 @@ enum Outcome {
     Done,
     /// It ran, and what it found is not as it should be.
     Bad,
+    /// It ran and found nothing wrong, but could not look at everything.
+    Incomplete,
 }
 
 /// Why a command failed: a message for people.
@@ -120,6 +148,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Bad) => ExitCode::FAILURE,
+        Ok(Outcome::Incomplete) => ExitCode::from(3),
         Err(error) => {
             output::error(error);
             ExitCode::FAILURE
@@ -132,9 +161,13 @@ async fn execute(cli: Cli) -> Result<Outcome, Failed> {
         Command::Dev(options) => dev::run(options, &cli.log).await,
         Command::Serve(options) => serve::run(options).await,
         Command::Kms(KmsCommand::Serve(options)) => kms::run(options).await,
+        Command::Audit(command) => audit::run(command).await,
         Command::Verify(options) => verify::run(options).await,
         Command::Key(KeyCommand::List(options)) => key::list(options).await,
         Command::Key(KeyCommand::Check(options)) => key::check(options).await,
+        Command::Collection(CollectionCommand::Move(options)) => collection::move_to(options).await,
+        Command::Receipt(ReceiptCommand::List(options)) => collection::list_receipts(options).await,
+        Command::Receipt(ReceiptCommand::Show(options)) => collection::show_receipt(options).await,
     }
 }
 

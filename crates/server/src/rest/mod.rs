@@ -1,59 +1,70 @@
-//! The HTTP face beside gRPC on the same port: health, metrics, and the control of keys as JSON.
+//! The HTTP face beside gRPC on the same port: health, metrics, and the control plane as JSON.
 //!
 //! Answers are JSON (`{"code": 0, "data": ...}` or `{"code": ..., "message": ...}`) except health and metrics. Each file
 //! here has one family of paths and its `router()`. What it deliberately does not do yet: Milvus's REST v2 for collections
 //! and rows.
 //!
-//! Start reading at [`router`].
+//! Start reading at [`router`], then `caller` for who may do what.
 
+mod caller;
+mod control;
 mod grpc;
 mod keys;
+mod plain;
+mod webhook;
 
 use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{Request, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{HeaderMap, StatusCode, header},
-    middleware::{self, Next},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
 use serde::Serialize;
 use serde_json::json;
 
+pub(crate) use caller::Caller;
 pub(crate) use grpc::too_large;
 pub use keys::key_json;
 
 use crate::{
-    auth::ROOT_USER,
+    control::Fleet,
     node::Node,
     wire::{Failure, failure::Code},
 };
 
-/// Everything that the database's port answers, gRPC included.
-pub fn router(node: Arc<Node>) -> Router {
-    let control = Router::new()
+/// Largest body of a request to `/v2/...`, in bytes: EventBridge delivers events of at most 256 KiB.
+const BODY_BYTES_MAX: usize = 256 << 10;
+
+/// Everything that a cluster's port answers, gRPC included; with the fleet, the control plane as well.
+pub fn router(node: Arc<Node>, fleet: Option<Arc<Fleet>>) -> Router {
+    // What concerns this cluster's own keys.
+    let own = Router::new()
         .merge(keys::router())
-        .layer(middleware::from_fn_with_state(Arc::clone(&node), only_root));
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&node),
+            caller::of_this_cluster,
+        ))
+        .with_state(Arc::clone(&node))
+        .merge(webhook::router(&node, fleet.as_ref()));
+    let json = fleet
+        .map(control::router)
+        .unwrap_or_default()
+        .merge(own)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(&node), caller::identify))
+        .layer(middleware::from_fn(plain::as_json));
     let grpc = grpc::router(&node);
     Router::new()
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
-        .merge(control)
         .with_state(node)
+        .merge(json)
         .merge(grpc)
         .fallback(no_such_path)
-}
-
-async fn only_root(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
-    let authorization = text_of(request.headers(), header::AUTHORIZATION.as_str());
-    match node.auth.authenticate(&node.engine, authorization).await {
-        Ok(None) => next.run(request).await,
-        Ok(Some(user)) if user.name() == ROOT_USER => next.run(request).await,
-        Ok(Some(_)) => refusal(StatusCode::FORBIDDEN, 403, "only root may do this"),
-        Err(refused) => refusal(StatusCode::UNAUTHORIZED, 1800, &refused.to_string()),
-    }
 }
 
 async fn health(State(node): State<Arc<Node>>) -> Response {

@@ -37,6 +37,7 @@ pub(super) async fn create(
         properties: pairs::to_map(request.properties)?,
         partitions: usize::try_from(request.num_partitions).ok().filter(|count| *count > 0),
     };
+    let _permit = node.permit_named_key(&spec.properties)?;
     node.engine
         .create_collection(&call.database(&request.db_name), spec)
         .await?;
@@ -210,17 +211,26 @@ pub(super) async fn load_state(
 ) -> Result<GetLoadStateResponse, Failure> {
     let database = call.database(&request.db_name);
     // A collection that is not there is an answer here, not a failure, as in Milvus.
+    let mut status = None;
     let state = if node.engine.has_collection(&database, &request.collection_name).await? {
         match node.engine.load_state(&database, &request.collection_name).await? {
             LoadState::NotLoaded => common::LoadState::NotLoad,
             LoadState::Loading { .. } => common::LoadState::Loading,
             LoadState::Loaded => common::LoadState::Loaded,
+            LoadState::Locked { refusal } => {
+                // Nothing of it is in memory, which is what the state says; why is said beside it.
+                status = Some(common::Status {
+                    reason: refusal.message,
+                    ..failure::success()
+                });
+                common::LoadState::NotLoad
+            }
         }
     } else {
         common::LoadState::NotExist
     };
     Ok(GetLoadStateResponse {
-        status: None,
+        status,
         state: state as i32,
     })
 }
@@ -242,6 +252,7 @@ pub(super) async fn loading_progress(
                 ),
             ));
         }
+        LoadState::Locked { refusal } => return Err(refusal.into()),
         LoadState::Loading { percent } => i64::from(percent),
         LoadState::Loaded => 100,
     };
