@@ -60,13 +60,13 @@ async fn no_order_of_flush_load_and_build_leaves_a_segment_without_its_index() {
         let name = format!("c{round}");
         collection_with_index(&engine, "default", &name).await;
         engine.insert("default", &name, None, rows(0..40)).await.unwrap();
-        engine.flush("default", &[name.clone()]).await.unwrap();
+        engine.flush("default", std::slice::from_ref(&name)).await.unwrap();
         for _ in 0..round % 4 {
             tokio::task::yield_now().await;
         }
         engine.load_collection("default", &name).await.unwrap();
         engine.insert("default", &name, None, rows(40..80)).await.unwrap();
-        engine.flush("default", &[name.clone()]).await.unwrap();
+        engine.flush("default", std::slice::from_ref(&name)).await.unwrap();
         let collection = engine.collection("default", &name).unwrap();
         let mut looks = 0;
         loop {
