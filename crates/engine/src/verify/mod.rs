@@ -15,8 +15,6 @@ mod keys;
 mod log;
 mod objects;
 mod report;
-#[cfg(test)]
-mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
