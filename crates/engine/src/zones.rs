@@ -294,6 +294,13 @@ impl Access {
         }
     }
 
+    /// Whether this zone alone is refused.
+    fn is_refused(&self) -> bool {
+        lock(&self.refused).is_some()
+    }
+    fn refuse(&self, reason: String) {
+        *lock(&self.refused) = Some(reason);
+    }
     fn notify(&self, dark: bool) {
         let owner = lock(&self.owner).as_ref().and_then(Weak::upgrade);
         match owner {

@@ -3,11 +3,16 @@
 //!
 //! A probe is single-flight. It never waits for an unlock, and unlocks run a few at a time for each root key: one key
 //! that is slow, or a thousand zones under it, delays neither the probes nor another key's zones.
+//!
+//! Zones take turns at being asked about, because a key's policy may tell them apart by their encryption context: a no
+//! that may be for one zone alone is followed by one question about another, and if that is allowed, only the one is
+//! locked. A zone that is refused by itself is left out of the turns, and one such zone is tried again with each probe:
+//! however many are refused, for however long, a root key costs one call at each probe, two while it is in trouble.
 
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -45,6 +50,10 @@ pub(crate) struct Watcher {
     /// The same, of the next probe.
     next_probe_ms: AtomicU64,
     unlocks: Semaphore,
+    /// Whose turn it is to be asked about, and to be tried again.
+    turn: AtomicUsize,
+    /// A zone that was refused by itself is allowed again: others may be, too.
+    try_all: AtomicBool,
 }
 
 /// Requests for a watcher's task.
@@ -112,6 +121,8 @@ impl Watcher {
             probed_at_ms: AtomicU64::new(0),
             next_probe_ms: AtomicU64::new(0),
             unlocks: Semaphore::new(UNLOCKS_AT_ONCE),
+            turn: AtomicUsize::new(0),
+            try_all: AtomicBool::new(false),
         };
         (Arc::new(watcher), Checks(receive))
     }
@@ -152,7 +163,7 @@ impl Watcher {
             }
         }
     }
-    pub(crate) fn may_serve(&self) -> bool {
+    fn may_serve(&self) -> bool {
         lock(&self.machine).may_serve()
     }
     /// Whether the root key may be used now, as something to look at again later.
@@ -203,11 +214,13 @@ impl Watcher {
                 match self.probe(&mut checks, &stop).await {
                     Probe::Stop => return,
                     Probe::Asked(check) => waiting.push(check),
-                    Probe::Answered(allowed) => {
+                    Probe::Answered { allowed, opened } => {
                         while unlocks.try_join_next().is_some() {}
+                        let asked_for = !waiting.is_empty();
                         let answered = Arc::new(Answered(std::mem::take(&mut waiting)));
                         if allowed {
-                            self.unlock_all(&mut unlocks, &answered);
+                            let refused_too = self.try_all.swap(false, Ordering::Relaxed) || opened || asked_for;
+                            self.unlock_all(&mut unlocks, &answered, refused_too);
                         }
                         break;
                     }
@@ -246,7 +259,7 @@ impl Watcher {
 
     fn on_time(&self) {
         let now = self.clock.monotonic_ms();
-        self.act(|machine| machine.on_time(now));
+        let _locked_already = self.act(|machine| machine.on_time(now));
     }
 
     /// Asks once and acts on the answer.
@@ -255,45 +268,42 @@ impl Watcher {
         checks: &mut mpsc::UnboundedReceiver<oneshot::Sender<()>>,
         stop: &CancellationToken,
     ) -> Probe {
-        let mut answer = Ok(());
-        let zones = self.zones();
+        let zones = self.in_turn();
         if zones.is_empty() {
-            return Probe::Answered(false);
+            return Probe::Answered {
+                allowed: false,
+                opened: false,
+            };
         }
         let question = self.ask();
         let began = tokio::time::Instant::now();
-        for access in zones {
-            let decrypted = {
-                let asked = self.decrypt_newest(&access);
-                tokio::pin!(asked);
-                loop {
-                    let now = self.clock.monotonic_ms();
-                    let deadline = lock(&self.machine).deadline_ms();
-                    let sleep_ms = deadline.map_or(1_000, |at| at.saturating_sub(now).clamp(1, 1_000));
-                    tokio::select! {
-                        biased;
-                        () = stop.cancelled() => return Probe::Stop,
-                        decrypted = &mut asked => break decrypted,
-                        // Whoever asks now wants an answer of now, not one to a question that hangs.
-                        Some(check) = async {
-                            tokio::time::sleep_until(began + PROBE_PATIENCE).await;
-                            checks.recv().await
-                        } => return Probe::Asked(check),
-                        () = tokio::time::sleep(Duration::from_millis(sleep_ms)) => self.on_time(),
+        let mut answer = Ok(());
+        let mut refused_alone = None;
+        for access in &zones {
+            let asked = self.decrypt_newest(access);
+            let answered = match self.patient(asked, began, checks, stop).await {
+                Ok(answered) => answered,
+                Err(interrupted) => return interrupted,
+            };
+            match (refused_alone.take(), answered) {
+                // The first answer is about this zone alone: the root key may be used.
+                (Some((denied, error)), Ok(())) => {
+                    answer = Ok(());
+                    self.refuse(denied, &error);
+                }
+                // Two zones say that it may not, or nobody says that it may.
+                (Some(_), Err(_)) => {}
+                (None, Err(error)) if may_be_of_one_zone(&error) => {
+                    refused_alone = Some((access, error.clone()));
+                    answer = Err(error);
+                    // A root key that is locked stays locked until a zone is allowed: those after it have their turns.
+                    if self.may_serve() {
+                        continue;
                     }
                 }
-            };
-            answer = decrypted;
-            // A wrapped key that is damaged says nothing about the root key: the next zone's tells.
-            if !matches!(
-                &answer,
-                Err(KeyServiceError::Denied {
-                    denial: Denial::InvalidCiphertext,
-                    ..
-                })
-            ) {
-                break;
+                (None, answered) => answer = answered,
             }
+            break;
         }
         self.probed_at_ms.store(self.clock.wall_ms(), Ordering::Relaxed);
         let denied = matches!(&answer, Err(KeyServiceError::Denied { .. }));
@@ -304,12 +314,68 @@ impl Watcher {
             denied,
         });
         let now = self.clock.monotonic_ms();
-        self.act(|machine| machine.on_answer_to(question, now, answer.as_ref().map(|&()| ())));
-        Probe::Answered(answer.is_ok())
+        let transition = self.act(|machine| machine.on_answer_to(question, now, answer.as_ref().map(|&()| ())));
+        Probe::Answered {
+            allowed: answer.is_ok(),
+            opened: transition == Transition::Unlocked,
+        }
+    }
+
+    /// The two zones to ask about next, the second one only if the first is refused: those that are not refused by
+    /// themselves, if there are any.
+    fn in_turn(&self) -> Vec<Arc<Access>> {
+        let mut zones = self.zones();
+        if zones.iter().any(|access| !access.is_refused()) {
+            zones.retain(|access| !access.is_refused());
+        }
+        if !zones.is_empty() {
+            let first = self.turn.fetch_add(1, Ordering::Relaxed) % zones.len();
+            zones.rotate_left(first);
+            zones.truncate(2);
+        }
+        zones
+    }
+
+    /// The answer to a question, while time is kept and stop and checks are heard.
+    async fn patient(
+        &self,
+        asked: impl Future<Output = Result<(), KeyServiceError>>,
+        began: tokio::time::Instant,
+        checks: &mut mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+        stop: &CancellationToken,
+    ) -> Result<Result<(), KeyServiceError>, Probe> {
+        tokio::pin!(asked);
+        loop {
+            let now = self.clock.monotonic_ms();
+            let deadline = lock(&self.machine).deadline_ms();
+            let sleep_ms = deadline.map_or(1_000, |at| at.saturating_sub(now).clamp(1, 1_000));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(Probe::Stop),
+                answered = &mut asked => return Ok(answered),
+                // Whoever asks now wants an answer of now, not one to a question that hangs.
+                Some(check) = async {
+                    tokio::time::sleep_until(began + PROBE_PATIENCE).await;
+                    checks.recv().await
+                } => return Err(Probe::Asked(check)),
+                () = tokio::time::sleep(Duration::from_millis(sleep_ms)) => self.on_time(),
+            }
+        }
+    }
+
+    /// Locks one zone whose root key may be used: the key service refuses this zone's key alone.
+    fn refuse(&self, access: &Arc<Access>, error: &KeyServiceError) {
+        let reason = reason_of(error);
+        tracing::warn!(root = %self.root, zone = %access.zone.id(), reason, "one zone's key is refused; others are not");
+        access.refuse(reason.clone());
+        if access.zone.is_unlocked() {
+            access.zone.lock();
+            access.go_dark(&reason);
+        }
     }
 
     /// Changes the state, and locks the zones in the same moment if that is what follows.
-    fn act(&self, change: impl FnOnce(&mut LeaseMachine) -> Transition) {
+    fn act(&self, change: impl FnOnce(&mut LeaseMachine) -> Transition) -> Transition {
         let (transition, dark) = {
             let mut machine = lock(&self.machine);
             let transition = change(&mut machine);
@@ -325,7 +391,7 @@ impl Watcher {
         match transition {
             Transition::Locked => {
                 let LockStatus::Locked { reason } = self.status() else {
-                    return;
+                    return transition;
                 };
                 dark.iter().for_each(|access| access.go_dark(&reason));
                 tracing::warn!(root = %self.root, zones = dark.len(), reason, "root key locked its zones");
@@ -336,14 +402,21 @@ impl Watcher {
             Transition::Recovered | Transition::Unlocked => tracing::info!(root = %self.root, "root key may be used"),
             Transition::Unchanged => {}
         }
+        transition
     }
 
-    /// Begins to unlock every zone that is locked and is not being unlocked. `answered` is held until they are.
-    fn unlock_all(self: &Arc<Self>, tasks: &mut JoinSet<()>, answered: &Arc<Answered>) {
-        for access in self.zones() {
-            if access.zone.is_unlocked() {
-                continue;
-            }
+    /// Begins to unlock every zone that is locked and is not being unlocked. `answered` is held until they are. Of those
+    /// that were refused by themselves only one, unless `refused_too`.
+    fn unlock_all(self: &Arc<Self>, tasks: &mut JoinSet<()>, answered: &Arc<Answered>, refused_too: bool) {
+        let mut locked = self.zones();
+        locked.retain(|access| !access.zone.is_unlocked());
+        if !refused_too {
+            let refused: Vec<_> = locked.iter().filter(|access| access.is_refused()).cloned().collect();
+            locked.retain(|access| !access.is_refused());
+            let turn = self.turn.load(Ordering::Relaxed) % refused.len().max(1);
+            locked.extend(refused.get(turn).cloned());
+        }
+        for access in locked {
             let mut slot = lock(&access.unlocking);
             if let Some(running) = slot.upgrade() {
                 lock(&running.0).push(Arc::clone(answered));
@@ -382,15 +455,14 @@ impl Watcher {
                 });
                 match decrypted {
                     Ok(more) => keys.extend(more),
-                    Err(error) => {
-                        *lock(&access.refused) = Some(reason_of(&error));
-                        return;
-                    }
+                    Err(error) => return access.refuse(reason_of(&error)),
                 }
             }
             match access.unlock(&keyed, &permits, keys) {
                 Unlock::Done => {
-                    *lock(&access.refused) = None;
+                    if lock(&access.refused).take().is_some() {
+                        self.try_all.store(true, Ordering::Relaxed);
+                    }
                     let (Scope { database, collection }, root) = ((*access.scope()).clone(), access.root());
                     self.events.on_event(&Event::ZoneUnlocked {
                         database,
@@ -402,10 +474,7 @@ impl Watcher {
                 }
                 Unlock::Changed => {}
                 Unlock::Denied => return,
-                Unlock::Impossible(reason) => {
-                    *lock(&access.refused) = Some(reason);
-                    return;
-                }
+                Unlock::Impossible(reason) => return access.refuse(reason),
             }
         }
     }
@@ -433,8 +502,22 @@ enum Probe {
     Stop,
     /// Somebody asked for another one.
     Asked(oneshot::Sender<()>),
-    /// Whether the key may be used.
-    Answered(bool),
+    /// Whether the key may be used, and whether that is news.
+    Answered {
+        allowed: bool,
+        opened: bool,
+    },
+}
+
+/// Whether a denial may be for the one zone that was asked about: its encryption context, or its wrapped key.
+fn may_be_of_one_zone(error: &KeyServiceError) -> bool {
+    let KeyServiceError::Denied { denial, .. } = error else {
+        return false;
+    };
+    match denial {
+        Denial::AccessDenied | Denial::InvalidCiphertext => true,
+        Denial::Disabled | Denial::PendingDeletion | Denial::NotFound | Denial::InvalidState => false,
+    }
 }
 
 fn describe(why: LockReason) -> String {

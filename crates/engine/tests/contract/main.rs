@@ -4,8 +4,10 @@
 mod common;
 mod crud;
 mod faults;
+mod hostile;
 mod indexes;
 mod recovery;
 mod revocation;
 mod sealed;
 mod stress;
+mod virtual_time;
