@@ -14,7 +14,7 @@ use saker_kms::{AwsKmsConfig, KeyServicesConfig, Pkcs11KmsConfig, VaultKmsConfig
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::{audit::AuditSection, listen::TlsFiles};
+use crate::{audit::AuditSection, listen::TlsFiles, running::ControlSettings};
 
 /// Everything in `saker.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -33,6 +33,9 @@ pub struct Config {
     /// Root keys.
     #[serde(default)]
     pub kms: KmsSection,
+    /// Projects, registered keys, clusters.
+    #[serde(default)]
+    pub control: ControlSection,
     /// Sizes and threads of the engine.
     #[serde(default)]
     pub engine: EngineSection,
@@ -63,6 +66,16 @@ pub struct DataSection {
 pub struct AuthSection {
     /// Whether clients have to say user and password.
     pub enabled: bool,
+}
+
+/// `[control]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ControlSection {
+    /// Whether databases of the server's own cluster need keys that are registered with its project.
+    pub registered_keys_only: bool,
+    /// The AWS user or role that customers' roles have to trust; absent: whoever STS says that this server is.
+    pub aws_principal: Option<String>,
 }
 
 /// `[tls]`
@@ -392,6 +405,14 @@ impl Config {
     pub fn platform_root(&self) -> RootKeyId {
         self.kms.platform_key.clone().unwrap_or_else(RootKeyId::platform_file)
     }
+    /// The control plane's part.
+    #[must_use]
+    pub fn control_settings(&self) -> ControlSettings {
+        ControlSettings {
+            registered_keys_only: self.control.registered_keys_only,
+            aws_principal: self.control.aws_principal.clone(),
+        }
+    }
     /// The TLS files, if TLS is on.
     #[must_use]
     pub fn tls_files(&self) -> Option<TlsFiles> {
@@ -473,6 +494,13 @@ impl Config {
         }
         if self.kms.grace_ms > LeasePolicy::GRACE_MS_MAX {
             return fail("kms.grace_ms", format!("must be at most {}", LeasePolicy::GRACE_MS_MAX));
+        }
+        let principal = self.control.aws_principal.as_deref();
+        if principal.is_some_and(|principal| !saker_control::policy::is_principal(principal)) {
+            return fail(
+                "control.aws_principal",
+                "it must look like arn:aws:iam::ACCOUNT:user/NAME or arn:aws:iam::ACCOUNT:role/NAME".into(),
+            );
         }
         if self.engine.segment_bytes_max < SEGMENT_BYTES_MIN {
             return fail(

@@ -10,10 +10,13 @@
 //! Start reading at [`rpc::Service`] for requests, at [`cli::run`] for the command.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod config;
 mod console;
+pub mod control;
+mod evidence;
 pub mod listen;
 pub mod metrics;
 pub mod node;

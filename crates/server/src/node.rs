@@ -1,37 +1,74 @@
 //! One running node: the engine and what stands around it. Everything that serves requests shares it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
+use saker_control::{ClusterId, KeyPermit, ProjectId, Registry};
 use saker_engine::{Clock, Engine};
+use saker_keyring::RootKeyId;
+use saker_kms::KeyServices;
 use saker_model::Timestamp;
 
-use crate::{auth::Authenticator, metrics::Metrics};
+use crate::{audit::Audit, auth::Authenticator, metrics::Metrics, wire::Failure};
 
 /// What serves requests.
 #[derive(Debug)]
 pub struct Node {
     /// The database engine.
     pub engine: Arc<Engine>,
+    /// Where its root keys are.
+    pub keys: Arc<KeyServices>,
     /// Who may use it.
     pub auth: Authenticator,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What is recorded.
+    pub audit: Arc<Audit>,
+    /// Whose cluster this is.
+    pub membership: Membership,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
     clients: AtomicI64,
+}
+
+/// Which cluster of which project a node serves.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its project.
+    pub project: ProjectId,
+    /// What is known of all projects.
+    pub registry: Arc<Registry>,
 }
 
 impl Node {
     /// A node over an open engine.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, auth: Authenticator, metrics: Arc<Metrics>, clock: &dyn Clock) -> Self {
+    pub fn new(
+        engine: Arc<Engine>,
+        keys: Arc<KeyServices>,
+        auth: Authenticator,
+        metrics: Arc<Metrics>,
+        audit: Arc<Audit>,
+        membership: Membership,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         // Identifiers of clients differ between runs, so that a client sees that the server is a new one.
         let first = i64::try_from(clock.wall_ms()).unwrap_or(1).max(1);
         Self {
             engine,
+            keys,
             auth,
             metrics,
+            audit,
+            membership,
+            clock,
             clients: AtomicI64::new(first),
         }
     }
@@ -50,4 +87,27 @@ impl Node {
             Err(error) => vec![format!("catalog: {error}")],
         }
     }
+    /// The right to put something under a root key; keep it until that is done.
+    ///
+    /// # Errors
+    /// A refusal that says what to do, if the key is not registered with the cluster's project.
+    pub fn permit_key(&self, root: &RootKeyId) -> Result<KeyPermit, Failure> {
+        let Membership { cluster, registry, .. } = &self.membership;
+        registry.permit(cluster, root).map_err(Failure::invalid)
+    }
+    /// The same for the key that the properties of a new database or collection name; `None` if they name none that could
+    /// be one (the engine says what is wrong then).
+    ///
+    /// # Errors
+    /// As [`Self::permit_key`].
+    pub fn permit_named_key(&self, properties: &BTreeMap<String, String>) -> Result<Option<KeyPermit>, Failure> {
+        let named = properties.get(CIPHER_KEY).and_then(|text| text.trim().parse().ok());
+        named
+            .filter(|root| *root != RootKeyId::platform_file())
+            .map(|root| self.permit_key(&root))
+            .transpose()
+    }
 }
+
+/// The property by which a new database or collection names its root key.
+const CIPHER_KEY: &str = "cipher.key";

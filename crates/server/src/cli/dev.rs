@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Failed, LogFormat, LogOptions, Outcome, output, stop_on_signals};
 use crate::{
     console, listen,
-    running::{Running, Settings},
+    running::{ControlSettings, Running, Settings},
 };
 
 #[derive(Debug, Args)]
@@ -53,6 +53,9 @@ pub(super) struct Options {
     /// Milliseconds that a key goes on serving while its key service gives no answer
     #[arg(long, default_value_t = 60_000)]
     grace_ms: u64,
+    /// Record every request (names and counts, never rows): read it with `saker audit access`
+    #[arg(long)]
+    access_log: bool,
 }
 
 /// How long the key server may take to start.
@@ -164,6 +167,11 @@ async fn start_database(
             ..EngineConfig::default()
         },
         auth_required: options.auth,
+        control: ControlSettings::default(),
+        audit: crate::audit::AuditSection {
+            access: options.access_log,
+            ..Default::default()
+        },
     };
     Ok(Running::start(settings, listener, None).await?)
 }

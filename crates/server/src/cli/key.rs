@@ -14,9 +14,22 @@ pub(super) struct Options {
     json: bool,
 }
 
-pub(super) async fn list(options: Options) -> Result<Outcome, Failed> {
-    let keys = options.client.get("/v2/cmek/keys").await?;
-    show(&keys, options.json)
+#[derive(Debug, Args)]
+pub(super) struct ListOptions {
+    /// Those that are registered with this project, in use or not
+    #[arg(long)]
+    project: Option<String>,
+    #[command(flatten)]
+    all: Options,
+}
+
+pub(super) async fn list(options: ListOptions) -> Result<Outcome, Failed> {
+    let ListOptions { project, all } = options;
+    if let Some(project) = project {
+        return super::key_policy::list(&all.client, &project, all.json).await;
+    }
+    let keys = all.client.get("/v2/cmek/keys").await?;
+    show(&keys, all.json)
 }
 
 pub(super) async fn check(options: Options) -> Result<Outcome, Failed> {

@@ -8,12 +8,15 @@
 
 mod audit;
 mod client;
+mod cluster;
 mod collection;
 mod dev;
 mod hardening;
 mod key;
+mod key_policy;
 mod kms;
 mod output;
+mod project;
 mod serve;
 mod verify;
 
@@ -61,6 +64,15 @@ enum Command {
     /// Collections of a running database
     #[command(subcommand)]
     Collection(CollectionCommand),
+    /// Projects: who owns clusters and root keys
+    #[command(subcommand)]
+    Project(project::ProjectCommand),
+    /// Clusters of a running server
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// API keys of the control plane
+    #[command(subcommand)]
+    ApiKey(project::ApiKeyCommand),
     /// Receipts of drops: which keys were destroyed
     #[command(subcommand)]
     Receipt(ReceiptCommand),
@@ -88,8 +100,16 @@ enum ReceiptCommand {
 
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
-    /// Show the root keys in use and whether they may be used
-    List(key::Options),
+    /// Show the root keys in use, or those that are registered with a project, and whether they may be used
+    List(key::ListOptions),
+    /// Register a root key with a project, after trying it
+    Add(key_policy::AddOptions),
+    /// Show a registered root key: its state and who uses it
+    Show(key_policy::OneOptions),
+    /// Take a root key that nothing uses away from a project
+    Remove(key_policy::OneOptions),
+    /// Print what a key's owner has to allow, as commands to paste and run
+    Policy(key_policy::PolicyOptions),
     /// Ask the key services now, then show the same
     Check(key::Options),
 }
@@ -165,6 +185,13 @@ async fn execute(cli: Cli) -> Result<Outcome, Failed> {
         Command::Verify(options) => verify::run(options).await,
         Command::Key(KeyCommand::List(options)) => key::list(options).await,
         Command::Key(KeyCommand::Check(options)) => key::check(options).await,
+        Command::Key(KeyCommand::Add(options)) => key_policy::add(options).await,
+        Command::Key(KeyCommand::Show(options)) => key_policy::show(options).await,
+        Command::Key(KeyCommand::Remove(options)) => key_policy::remove(options).await,
+        Command::Key(KeyCommand::Policy(options)) => key_policy::policy(options).await,
+        Command::Project(command) => project::project(command).await,
+        Command::Cluster(command) => cluster::run(command).await,
+        Command::ApiKey(command) => project::api_key(command).await,
         Command::Collection(CollectionCommand::Move(options)) => collection::move_to(options).await,
         Command::Receipt(ReceiptCommand::List(options)) => collection::list_receipts(options).await,
         Command::Receipt(ReceiptCommand::Show(options)) => collection::show_receipt(options).await,

@@ -32,6 +32,8 @@ pub(super) async fn run(options: Options) -> Result<Outcome, Failed> {
         platform_root: config.platform_root(),
         engine: config.engine_config(),
         auth_required: config.auth.enabled,
+        control: config.control_settings(),
+        audit: config.audit.clone(),
     };
     let running = Running::start(settings, listener, tls).await?;
     output::line(format_args!("ready {}", running.address));

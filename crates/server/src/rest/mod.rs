@@ -6,7 +6,9 @@
 //!
 //! Start reading at [`router`], then `caller` for who may do what.
 
+pub(crate) mod audit;
 mod caller;
+mod collections;
 mod control;
 mod grpc;
 mod keys;
@@ -28,7 +30,7 @@ use serde_json::json;
 
 pub(crate) use caller::Caller;
 pub(crate) use grpc::too_large;
-pub use keys::key_json;
+pub(crate) use keys::key_json;
 
 use crate::{
     control::Fleet,
@@ -44,6 +46,8 @@ pub fn router(node: Arc<Node>, fleet: Option<Arc<Fleet>>) -> Router {
     // What concerns this cluster's own keys.
     let own = Router::new()
         .merge(keys::router())
+        .merge(collections::router())
+        .merge(audit::router())
         .layer(middleware::from_fn_with_state(
             Arc::clone(&node),
             caller::of_this_cluster,
@@ -76,6 +80,7 @@ async fn health(State(node): State<Arc<Node>>) -> Response {
 }
 
 async fn metrics(State(node): State<Arc<Node>>) -> Response {
+    node.audit.fill(&node.metrics);
     match node.metrics.render(&node.engine).await {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(_) => refusal(
