@@ -127,6 +127,7 @@ impl Database {
             properties,
             root: self.access.root(),
             customer_key: details.record.customer_key,
+            key_versions: self.access.describe().keys,
             lock: self.access.status(),
         }
     }
@@ -220,7 +221,18 @@ impl Engine {
     ///
     /// # Errors
     /// [`ErrorKind::DatabaseNotFound`]; [`ErrorKind::InvalidParameter`] for the default one or one with collections.
-    pub async fn drop_database(&self, name: &str) -> Result<Receipt> {
+    pub async fn drop_database(self: &Arc<Self>, name: &str) -> Result<Receipt> {
+        let (this, name) = (Arc::clone(self), name.to_owned());
+        // On a task of its own: what is begun goes to its end, whoever waits.
+        let task = self
+            .shared
+            .tasks
+            .spawn(async move { this.drop_named_database(&name).await });
+        task.await
+            .unwrap_or_else(|_| Err(Error::internal("the drop was lost; see the server's log")))
+    }
+
+    async fn drop_named_database(&self, name: &str) -> Result<Receipt> {
         if name == DEFAULT_DATABASE {
             return Err(Error::invalid("can not drop default database"));
         }
@@ -232,12 +244,12 @@ impl Engine {
                 "database:{name} not empty, must drop all collections before drop database"
             )));
         }
-        let zone = {
+        let zones = {
             let details = database.details.read().unwrap_or_else(PoisonError::into_inner);
-            details.record.zone.clone()
+            [Some(details.record.zone.clone()), details.record.retiring.clone()]
         };
         let mut receipt = Receipt::begun(&self.shared, ReceiptKind::Database, &database);
-        receipt.zone_keys = zone_keys(&zone);
+        receipt.zone_keys = zones.iter().flatten().flat_map(zone_keys).collect();
         receipt.finish(&self.shared);
         let mut batch = MetaBatch::new();
         // The wrapped zone keys are in this value and nowhere else.

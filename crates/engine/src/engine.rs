@@ -21,12 +21,12 @@ use crate::{
     error::{Error, ErrorKind, Result},
     opened::stream_of,
     oracle::Oracle,
-    rekey::Rekey,
     records::{self, ClockRecord, ClusterRecord, CollectionRecord, DatabaseRecord, meta_key, seal},
+    rekey::Rekey,
     shared::Shared,
     types::{KeyStatus, LockStatus},
     users::Users,
-    zones::{Access, KeyCalls, Watcher, ZoneOwner, bounded, decrypt_all, reason_of},
+    zones::{Access, KeyCalls, Watcher, ZoneOwner, decrypt_all, reason_of},
 };
 
 /// The object store, metadata store and log that an engine keeps everything in.
@@ -218,6 +218,8 @@ impl Engine {
                     databases: used.map(|zone| zone.scope().to_string()).collect(),
                     lock: watcher.status(),
                     probed_at_ms: watcher.probed_at_ms(),
+                    next_probe_ms: watcher.next_probe_ms(),
+                    zones: zones.iter().map(|zone| zone.describe()).collect(),
                 }
             })
             .collect();
@@ -255,6 +257,17 @@ impl Engine {
             .get(name)
             .cloned()
             .ok_or_else(|| Error::database_not_found(name))
+    }
+    /// Whether a database was not dropped. Whoever puts something into it asks this while holding its `changes`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DatabaseNotFound`].
+    pub(crate) fn still_there(&self, database: &Arc<Database>) -> Result<()> {
+        let there = self.databases().get(database.name()).cloned();
+        match there {
+            Some(there) if Arc::ptr_eq(&there, database) => Ok(()),
+            Some(_) | None => Err(Error::database_not_found(database.name())),
+        }
     }
     /// A collection by database and name or alias.
     ///
@@ -476,7 +489,8 @@ async fn platform_record(
         database: zone.to_string(),
         purpose: KeyPurpose::ZoneKey,
     };
-    let generated = bounded(root, keys.generate_data_key(root, &context, CallReason::CreateZone))
+    let generated = keys
+        .generate_data_key(root, &context, CallReason::CreateZone)
         .await
         .map_err(|error| platform_refused(root, &error))?;
     let mut record = ZoneRecord {

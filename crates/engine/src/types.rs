@@ -29,8 +29,23 @@ pub struct DatabaseInfo {
     pub root: RootKeyId,
     /// Whether `root` is the customer's (not the platform key).
     pub customer_key: bool,
+    /// Its zone's keys, oldest first: one, or more while a job wraps everything under the newest.
+    pub key_versions: Vec<KeyVersion>,
     /// Whether its data can be used now.
     pub lock: LockStatus,
+}
+
+/// A version of a zone's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyVersion {
+    /// Its number.
+    pub version: u32,
+    /// The root key that it is wrapped under.
+    pub root: RootKeyId,
+    /// The version of the root key's material that wraps it, where the wrapped key says so (Vault does, AWS does not).
+    pub root_version: Option<u32>,
+    /// SHA-256 of the wrapped key as the key service gave it, in hexadecimal.
+    pub wrapped_sha256: String,
 }
 
 /// Whether a zone can be used now.
@@ -47,6 +62,19 @@ pub enum LockStatus {
     },
 }
 
+/// A zone under a root key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyZone {
+    /// Its id.
+    pub zone: String,
+    /// The database, or the one that the collection is in.
+    pub database: String,
+    /// The collection, if the zone is its own.
+    pub collection: Option<String>,
+    /// Its keys, oldest first.
+    pub keys: Vec<KeyVersion>,
+}
+
 /// A root key in use and what its key service last said.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyStatus {
@@ -60,6 +88,10 @@ pub struct KeyStatus {
     pub lock: LockStatus,
     /// When it was last probed (Unix time in milliseconds); `None` before the first probe.
     pub probed_at_ms: Option<u64>,
+    /// When the next one is due, if nobody asks for one before.
+    pub next_probe_ms: Option<u64>,
+    /// The zones under it and their keys' versions.
+    pub zones: Vec<KeyZone>,
 }
 
 /// A collection to be made.

@@ -20,7 +20,8 @@ pub(crate) use watcher::{Permit, Watcher};
 use crate::{
     error::{Error, Result},
     events::{Event, EventSink},
-    types::LockStatus,
+    receipts::zone_keys,
+    types::{KeyVersion, KeyZone, LockStatus},
 };
 
 /// What a zone encrypts, by name: a database, or one collection with a key of its own.
@@ -140,6 +141,18 @@ impl Access {
     /// The wrapped keys.
     pub(crate) fn keyed(&self) -> Keyed {
         self.read().clone()
+    }
+    /// The zone and its keys' versions, for people to see.
+    pub(crate) fn describe(&self) -> KeyZone {
+        let (scope, keyed) = (self.scope(), self.read());
+        let mut keys: Vec<KeyVersion> = keyed.records().flat_map(key_versions).collect();
+        keys.sort_by_key(|key| key.version);
+        KeyZone {
+            zone: self.zone.id().to_string(),
+            database: scope.database.clone(),
+            collection: scope.collection.clone(),
+            keys,
+        }
     }
     pub(crate) fn watchers(&self) -> Vec<Arc<Watcher>> {
         self.read().watchers.clone()
@@ -345,6 +358,25 @@ impl Keyed {
             watchers,
         }
     }
+}
+
+fn key_versions(record: &ZoneRecord) -> impl Iterator<Item = KeyVersion> {
+    record
+        .versions
+        .iter()
+        .zip(zone_keys(record))
+        .map(|((version, wrapped), destroyed)| KeyVersion {
+            version: version.number(),
+            root: record.root.clone(),
+            root_version: root_version(wrapped.as_bytes()),
+            wrapped_sha256: destroyed.wrapped_sha256,
+        })
+}
+
+/// Vault and OpenBao begin what they wrapped with `vault:v` and the version of their key.
+fn root_version(wrapped: &[u8]) -> Option<u32> {
+    let rest = std::str::from_utf8(wrapped).ok()?.strip_prefix("vault:v")?;
+    rest.split_once(':')?.0.parse().ok()
 }
 
 /// Every key of a zone, unwrapped by its key service.

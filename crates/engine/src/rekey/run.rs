@@ -196,12 +196,7 @@ async fn trim(shared: &Shared, rekey: &Rekey) {
 }
 
 /// What is left of the job's steps.
-async fn steps(
-    engine: &Weak<Engine>,
-    shared: &Arc<Shared>,
-    owner: &Owner,
-    job: &Arc<Job>,
-) -> std::result::Result<(), Trouble> {
+async fn steps(engine: &Weak<Engine>, shared: &Arc<Shared>, owner: &Owner, job: &Arc<Job>) -> Result<(), Trouble> {
     loop {
         let record = job.record();
         match record.step {
@@ -232,7 +227,7 @@ async fn steps(
 }
 
 /// Makes the new zone key and tries it; one commit adds it to the zone's record and notes that in the job.
-pub(super) async fn begin(engine: &Arc<Engine>, owner: &Owner, job: &Arc<Job>) -> std::result::Result<(), Trouble> {
+pub(super) async fn begin(engine: &Arc<Engine>, owner: &Owner, job: &Arc<Job>) -> Result<(), Trouble> {
     let shared = &engine.shared;
     let (access, mut record) = (owner.access(), job.record());
     let lease = access.lease()?;
@@ -304,12 +299,7 @@ fn watchers_of(engine: &Engine, wrapped: &Wrapped) -> Vec<Arc<crate::zones::Watc
 }
 
 /// Wraps every data key under the target version, until a pass finds none that is not.
-async fn wrap_all(
-    shared: &Arc<Shared>,
-    owner: &Owner,
-    job: &Arc<Job>,
-    target: ZoneKeyVersion,
-) -> std::result::Result<(), Trouble> {
+async fn wrap_all(shared: &Arc<Shared>, owner: &Owner, job: &Arc<Job>, target: ZoneKeyVersion) -> Result<(), Trouble> {
     let access = owner.access();
     for _ in 0..PASSES_MAX {
         let collections = owner.collections().await;
@@ -340,7 +330,7 @@ async fn finish(
     owner: &Owner,
     job: &Arc<Job>,
     target: ZoneKeyVersion,
-) -> std::result::Result<(), Trouble> {
+) -> Result<(), Trouble> {
     let access = owner.access();
     let lease: Option<Lease> = access.zone.lease().ok();
     let keyed = access.keyed();

@@ -7,6 +7,7 @@ mod faults;
 mod hostile;
 mod indexes;
 mod recovery;
+mod rekey;
 mod revocation;
 mod sealed;
 mod stress;
