@@ -179,7 +179,12 @@ impl AwsKms {
                 "the key is in region {region}, kms.aws.region is {configured}; use a key there or change the setting"
             )));
         }
-        let assumed = self.roles.read().unwrap_or_else(PoisonError::into_inner).of(root).cloned();
+        let assumed = self
+            .roles
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .of(root)
+            .cloned();
         let entry = (region.to_owned(), assumed.as_ref().map(|assumed| assumed.role.clone()));
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if clients.len() >= CLIENTS_MAX && !clients.contains_key(&entry) {

@@ -198,7 +198,10 @@ async fn released(core: &Weak<Core>) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    if tokio::time::timeout(Duration::from_secs(RELEASE_SECONDS_MAX), wait).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(RELEASE_SECONDS_MAX), wait)
+        .await
+        .is_err()
+    {
         tracing::warn!("local key server: a call still runs; its directory is free once that ends");
     }
 }
