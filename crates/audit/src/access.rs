@@ -4,6 +4,7 @@
 //! stream of its own that is bounded in size: the oldest segments go first. It is not chained.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,7 +27,7 @@ pub struct AccessRecord {
     /// When it was answered, as text.
     pub date: String,
     /// Name of the request, such as `Search`.
-    pub action: &'static str,
+    pub action: Cow<'static, str>,
     /// Id of the cluster.
     pub cluster_id: String,
     /// The database.

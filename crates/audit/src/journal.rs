@@ -14,8 +14,8 @@ use std::{
     },
 };
 
-use saker_keyring::{FileId, Lease, LogSealer, OpenError, SealError};
-use saker_storage::{Log, LogAppender, LogError, LogSequence, StreamId};
+use saker_keyring::{FileId, Lease, LogSealer, OpenError};
+use saker_storage::{Log, LogAppend, LogAppender, LogError, LogSequence, StreamId};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -148,6 +148,8 @@ pub struct Journal {
     active: Option<Active>,
     /// Segment whose last append failed: what of it is on disk is not known.
     unsure: Option<LogSequence>,
+    /// How many lines of the call that failed are durable.
+    durable: usize,
     segment_bytes_max: u64,
     segments_begun: Arc<AtomicU64>,
 }
@@ -169,6 +171,7 @@ impl Journal {
             place,
             active: None,
             unsure: None,
+            durable: 0,
             segment_bytes_max,
             segments_begun: Arc::default(),
         }
@@ -192,40 +195,48 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub async fn append(&mut self, lines: &[Vec<u8>]) -> Result<(), JournalError> {
-        let mut left = lines;
         if let Some(sequence) = self.unsure {
             // The new segment ends the old one, so that nothing more is written to that.
             let active = self.begin().await?;
             let there = self.place.read(sequence).await?;
             let is_there = |line: &&Vec<u8>| there.lines.iter().any(|old| old[..] == line[..]);
-            let durable = lines.iter().take_while(is_there).count();
-            left = lines.get(durable..).unwrap_or_default();
+            let left = lines.get(self.durable..).unwrap_or_default();
+            self.durable += left.iter().take_while(is_there).count();
             (self.active, self.unsure) = (Some(active), None);
         }
         let mut waiting = Vec::new();
-        for line in left {
-            let mut active = self.active(&mut waiting).await?;
+        for line in lines.get(self.durable..).unwrap_or_default() {
+            if self.is_full() {
+                // Before a segment ends it is known what is in it.
+                self.settle(std::mem::take(&mut waiting)).await?;
+                self.close().await;
+            }
+            let mut active = match self.active.take() {
+                Some(active) => active,
+                None => self.begin().await?,
+            };
             active.appender.ready().await;
-            let sealed = match active.sealer.seal(line) {
-                Ok(sealed) => sealed,
-                Err(SealError::Locked(_)) => {
-                    // A lease that ended does not come back; what was appended is still being written.
-                    self.unsure = Some(active.appender.sequence());
-                    return Err(JournalError::Locked);
+            match active.sealer.seal(line) {
+                Ok(sealed) => {
+                    waiting.push(active.appender.append(sealed));
+                    self.active = Some(active);
                 }
                 Err(error) => {
-                    tracing::error!(stream = %self.place.stream, "a line cannot be sealed: {error}");
-                    continue;
+                    // What was appended is still being written. A lease that ended does not come back.
+                    self.unsure = Some(active.appender.sequence());
+                    tracing::debug!(stream = %self.place.stream, "a line was not sealed: {error}");
+                    return Err(JournalError::Locked);
                 }
-            };
-            waiting.push(active.appender.append(sealed));
-            self.active = Some(active);
+            }
         }
-        self.settle(waiting).await
+        self.settle(waiting).await?;
+        self.durable = 0;
+        Ok(())
     }
 
     /// Waits until everything appended is durable.
-    async fn settle(&mut self, waiting: Vec<saker_storage::LogAppend>) -> Result<(), JournalError> {
+    async fn settle(&mut self, waiting: Vec<LogAppend>) -> Result<(), JournalError> {
+        let count = waiting.len();
         for append in waiting {
             if let Err(error) = append.await {
                 if let Some(active) = self.active.take() {
@@ -234,25 +245,14 @@ impl Journal {
                 return Err(error.into());
             }
         }
+        self.durable += count;
         Ok(())
     }
 
-    /// Takes the open segment, or begins one. The caller puts it back.
-    async fn active(&mut self, waiting: &mut Vec<saker_storage::LogAppend>) -> Result<Active, JournalError> {
-        if let Some(active) = &self.active
-            && active.appender.ended().is_none()
-            && active.appender.bytes() < self.segment_bytes_max
-        {
-            if let Some(active) = self.active.take() {
-                return Ok(active);
-            }
-        }
-        // Before a segment ends it is known what is in it.
-        self.settle(std::mem::take(waiting)).await?;
-        if let Some(active) = self.active.take() {
-            close(active).await;
-        }
-        self.begin().await
+    fn is_full(&self) -> bool {
+        let full =
+            |active: &Active| active.appender.ended().is_some() || active.appender.bytes() >= self.segment_bytes_max;
+        self.active.as_ref().is_some_and(full)
     }
 
     async fn begin(&self) -> Result<Active, JournalError> {

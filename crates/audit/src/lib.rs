@@ -32,8 +32,10 @@ pub use chain::{ChainCheck, ChainReport, FAULTS_MAX, Fault, FaultKind, check_exp
 pub use cloudtrail::cloudtrail_records;
 pub use export::{Exported, Walk};
 pub use journal::{Journal, JournalError, LeaseSource, Place, SEGMENT_BYTES_MAX, SegmentLines};
-pub use log::{AuditCounts, AuditLog, AuditWriter, CLOSED, CallCounts, GAP, OPENED, WAITING_BYTES_MAX, WAITING_MAX, WallClock};
-pub use reconcile::{Difference, OurCall, RecordedGap, Reconciliation, reconcile};
+pub use log::{
+    AuditCounts, AuditLog, AuditWriter, CLOSED, CallCounts, GAP, OPENED, WAITING_BYTES_MAX, WAITING_MAX, WallClock,
+};
+pub use reconcile::{Difference, OurCall, Reconciliation, RecordedGap, reconcile};
 pub use record::{Draft, Head, LINE_BYTES_MAX, Record, RecordError, RecordHash};
 pub use theirs::{TheirCall, TheirRecords, TrailError};
 pub use time::{UnixMs, from_text, to_seconds_text, to_text};

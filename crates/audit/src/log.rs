@@ -296,12 +296,14 @@ impl AuditLog {
     }
 
     fn push_first(&self, draft: Draft) {
-        let entry = Entry {
-            bytes: 0,
+        let mut queue = self.inner.queue();
+        let bytes = bytes_of(&draft);
+        queue.bytes += bytes;
+        queue.waiting.push_front(Entry {
+            bytes,
             draft,
             done: None,
-        };
-        self.inner.queue().waiting.push_front(entry);
+        });
     }
 }
 
