@@ -367,7 +367,7 @@ impl Walk {
     /// What is neither an object nor a log segment.
     fn other(&self, entry: &StoredEntry, out: &mut Found) {
         let (kind, verdict) = match &entry.place {
-            Place::Directory => return,
+            Place::Directory | Place::Cluster => return,
             Place::Object(_) | Place::LogSegment { .. } => return,
             Place::Foreign if entry.kind == EntryKind::Directory => {
                 out.finding(&entry.path, FindingClass::Stray, "a directory that is not Saker's");

@@ -28,12 +28,16 @@ pub enum Place {
     Unfinished(&'static str),
     /// A directory that the layout has.
     Directory,
+    /// The data directory of another cluster of the same server, which is looked at by itself.
+    Cluster,
     /// Nothing that the layout has.
     Foreign,
 }
 
 /// Digits of a segment's number in its name.
 const SEQUENCE_DIGITS: usize = 20;
+/// Directory of the server's other clusters.
+const CLUSTERS: &str = "clusters";
 /// The journal's name in the directories of objects and log.
 const JOURNAL: &str = ".headers";
 
@@ -59,7 +63,8 @@ impl Place {
     /// The place of a directory with this path.
     pub(super) fn of_directory(path: &str) -> Self {
         let known = match path.split_once('/') {
-            None => matches!(path, "objects" | "log"),
+            None => matches!(path, "objects" | "log" | CLUSTERS),
+            Some((CLUSTERS, name)) if StreamId::new(name).is_ok() => return Self::Cluster,
             Some(("objects", name)) => ObjectPath::new(name).is_ok(),
             Some(("log", name)) => StreamId::new(name).is_ok(),
             Some(_) => false,
@@ -160,10 +165,11 @@ mod tests {
         ] {
             assert_eq!(Place::of_file(path), Place::Foreign, "{path}");
         }
-        for path in ["objects", "log", "objects/a/b", "log/s"] {
+        for path in ["objects", "log", "objects/a/b", "log/s", "clusters"] {
             assert_eq!(Place::of_directory(path), Place::Directory, "{path}");
         }
-        for path in ["x", "log/s/t", "objects/a b", "SAKER"] {
+        assert_eq!(Place::of_directory("clusters/c-1"), Place::Cluster);
+        for path in ["x", "log/s/t", "objects/a b", "SAKER", "clusters/a/b", "clusters/.a"] {
             assert_eq!(Place::of_directory(path), Place::Foreign, "{path}");
         }
     }

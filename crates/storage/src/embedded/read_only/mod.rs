@@ -186,6 +186,7 @@ impl ReadOnlyStores {
     }
 
     /// Everything in the directory, the directory itself (with the path `.`) first, each directory before what is in it.
+    /// The data directories of other clusters ([`Place::Cluster`]) show, and what is in them does not.
     #[must_use]
     pub fn entries(&self) -> Vec<StoredEntry> {
         let mut found = vec![self.entry(String::new(), true)];
@@ -211,8 +212,11 @@ impl ReadOnlyStores {
                 } else {
                     format!("{parent}/{text}")
                 };
-                let entry = self.entry(path, name.to_str().is_some());
-                if entry.kind == EntryKind::Directory && name.to_str().is_some() {
+                let mut entry = self.entry(path, name.to_str().is_some());
+                if entry.place == Place::Cluster && !self.root.join(&entry.path).join("SAKER").is_file() {
+                    entry.place = Place::Foreign;
+                }
+                if entry.kind == EntryKind::Directory && name.to_str().is_some() && entry.place != Place::Cluster {
                     waiting.push(entry.path.clone());
                 }
                 found.push(entry);
@@ -256,6 +260,14 @@ impl ReadOnlyStores {
             problem: None,
             path,
         }
+    }
+
+    /// The data directories of other clusters of the same server.
+    #[must_use]
+    pub fn clusters(&self) -> Vec<PathBuf> {
+        let entries = self.entries();
+        let clusters = entries.iter().filter(|entry| entry.place == Place::Cluster);
+        clusters.map(|entry| self.root.join(&entry.path)).collect()
     }
 
     /// Opens a file that [`Self::entries`] showed.

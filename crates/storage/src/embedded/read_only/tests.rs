@@ -226,6 +226,29 @@ async fn a_copy_without_write_access_will_do() {
     }
 }
 
+#[tokio::test]
+async fn other_clusters_are_looked_at_by_themselves() {
+    let (_temp, directory) = filled().await;
+    for name in ["one", "two"] {
+        drop(
+            EmbeddedStores::open(directory.join("clusters").join(name))
+                .await
+                .unwrap(),
+        );
+    }
+    fs::create_dir(directory.join("clusters/none")).unwrap();
+    put(&directory.join("clusters/rows"), b"plain");
+    let stores = ReadOnlyStores::open(&directory).unwrap();
+    let found = stores.clusters();
+    assert_eq!(found, ["one", "two"].map(|name| directory.join("clusters").join(name)));
+    let entries = stores.entries();
+    assert!(!entries.iter().any(|entry| entry.path.starts_with("clusters/one/")));
+    for name in ["clusters/none", "clusters/rows"] {
+        assert_eq!(entry(&stores, name).place, Place::Foreign);
+    }
+    assert!(stores.file(&entry(&stores, "SAKER")).is_ok() && ReadOnlyStores::open(&found[0]).is_ok());
+}
+
 #[test]
 fn a_directory_of_somebody_else_is_left_alone() {
     let temp = tempfile::tempdir().unwrap();
