@@ -13,6 +13,7 @@ mod collection;
 mod dev;
 mod hardening;
 mod key;
+mod key_jobs;
 mod key_policy;
 mod kms;
 mod output;
@@ -112,6 +113,18 @@ enum KeyCommand {
     Policy(key_policy::PolicyOptions),
     /// Ask the key services now, then show the same
     Check(key::Options),
+    /// Give a database a new zone key and wrap all its data keys under it, while it is in use
+    Rotate(key_jobs::ZoneOptions),
+    /// The same for everything under a root key, after its key service gave it new material
+    Rewrap(key_jobs::RewrapOptions),
+    /// Put a database under another root key, while it is in use
+    Change(key_jobs::ChangeOptions),
+    /// Write all rows of a database again under fresh data keys, while it is in use
+    Reencrypt(key_jobs::ZoneOptions),
+    /// Show the jobs that change keys
+    Jobs(key_jobs::JobsOptions),
+    /// Go on with a job that failed
+    Retry(key_jobs::RetryOptions),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -185,6 +198,12 @@ async fn execute(cli: Cli) -> Result<Outcome, Failed> {
         Command::Verify(options) => verify::run(options).await,
         Command::Key(KeyCommand::List(options)) => key::list(options).await,
         Command::Key(KeyCommand::Check(options)) => key::check(options).await,
+        Command::Key(KeyCommand::Rotate(options)) => key_jobs::rotate(options).await,
+        Command::Key(KeyCommand::Rewrap(options)) => key_jobs::rewrap(options).await,
+        Command::Key(KeyCommand::Change(options)) => key_jobs::change(options).await,
+        Command::Key(KeyCommand::Reencrypt(options)) => key_jobs::reencrypt(options).await,
+        Command::Key(KeyCommand::Jobs(options)) => key_jobs::jobs(options).await,
+        Command::Key(KeyCommand::Retry(options)) => key_jobs::retry(options).await,
         Command::Key(KeyCommand::Add(options)) => key_policy::add(options).await,
         Command::Key(KeyCommand::Show(options)) => key_policy::show(options).await,
         Command::Key(KeyCommand::Remove(options)) => key_policy::remove(options).await,

@@ -13,6 +13,7 @@ mod control;
 mod grpc;
 mod keys;
 mod plain;
+mod rekey;
 mod webhook;
 
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub fn router(node: Arc<Node>, fleet: Option<Arc<Fleet>>) -> Router {
     let own = Router::new()
         .merge(keys::router())
         .merge(collections::router())
+        .merge(rekey::router())
         .merge(audit::router())
         .layer(middleware::from_fn_with_state(
             Arc::clone(&node),
