@@ -12,6 +12,7 @@
 
 pub mod audit;
 pub mod auth;
+mod carried;
 pub mod cli;
 pub mod config;
 mod console;

@@ -13,9 +13,10 @@ use std::{
 };
 
 use axum::Router;
+use hyper::{Request, body::Incoming, service::Service};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::conn::auto,
     service::TowerToHyperService,
 };
 use thiserror::Error;
@@ -32,7 +33,9 @@ use tokio_rustls::{
         server::WebPkiClientVerifier,
     },
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::carried::{Carried, Connections, PARTING_MAX};
 
 /// Most connections at a time; each holds a few tens of KiB of buffers.
 pub const CONNECTIONS_MAX: usize = 8_192;
@@ -154,9 +157,19 @@ fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer
 
 /// Serves until `stop`, then lets running requests finish for a while.
 pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
-    let graceful = GracefulShutdown::new();
+    serve_known(listener, tls, router, &Connections::default(), stop).await;
+}
+
+/// Like [`serve`], with connections that others may know and close; each request carries its connection's [`Carried`].
+pub(crate) async fn serve_known(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    connections: &Connections,
+    stop: CancellationToken,
+) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let connections = tokio_util::task::TaskTracker::new();
+    let conversations = TaskTracker::new();
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             break;
@@ -176,27 +189,26 @@ pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Rout
         };
         // Small answers should not wait for more bytes.
         let _ = stream.set_nodelay(true);
-        let watcher = graceful.watcher();
-        let (tls, router) = (tls.clone(), router.clone());
-        connections.spawn(async move {
+        let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
+        let carried = connections.open();
+        conversations.spawn(async move {
             let _permit = permit;
             match tls {
-                None => converse(stream, router, watcher).await,
+                None => converse(stream, router, carried, stop).await,
                 Some(acceptor) => {
                     if let Some(stream) = handshake(&acceptor, stream).await {
-                        converse(stream, router, watcher).await;
+                        converse(stream, router, carried, stop).await;
                     }
                 }
             }
         });
     }
     drop(listener);
-    connections.close();
-    let drained = tokio::time::timeout(DRAIN_MAX, graceful.shutdown()).await.is_ok();
-    if drained {
-        let _ = tokio::time::timeout(Duration::from_secs(1), connections.wait()).await;
-    } else {
-        tracing::warn!("some requests did not end in time and were cut off");
+    conversations.close();
+    // A little longer than the conversations take to cut themselves off.
+    let end = DRAIN_MAX + Duration::from_secs(1);
+    if tokio::time::timeout(end, conversations.wait()).await.is_err() {
+        tracing::warn!("some connections did not end in time");
     }
 }
 
@@ -214,7 +226,8 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<tokio_ru
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
-    watcher: hyper_util::server::graceful::Watcher,
+    carried: Carried,
+    stop: CancellationToken,
 ) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -228,10 +241,43 @@ async fn converse(
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .keep_alive_interval(KEEP_ALIVE);
-    let connection = builder
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%error, "connection ended");
+    let requests = OfConnection {
+        router: TowerToHyperService::new(router),
+        carried: carried.clone(),
+    };
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), requests));
+    let time_left = tokio::select! {
+        ended = connection.as_mut() => return note_end(ended),
+        () = stop.cancelled() => DRAIN_MAX,
+        () = carried.parting() => PARTING_MAX,
+    };
+    connection.as_mut().graceful_shutdown();
+    // Dropping the connection after that frees its buffers, whatever the client does.
+    match tokio::time::timeout(time_left, connection).await {
+        Ok(ended) => note_end(ended),
+        Err(_) => tracing::warn!("requests of a connection did not end in time and were cut off"),
+    }
+}
+
+fn note_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = ended {
+        tracing::debug!(error, "connection ended");
+    }
+}
+
+/// Gives each request what its connection carried.
+struct OfConnection {
+    router: TowerToHyperService<Router>,
+    carried: Carried,
+}
+
+impl Service<Request<Incoming>> for OfConnection {
+    type Response = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Response;
+    type Error = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Error;
+    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.carried.clone());
+        self.router.call(request)
     }
 }

@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     audit::{Audit, AuditSection},
     auth::Authenticator,
+    carried,
     control::{EngineStore, Fleet},
-    listen::{self, ListenError},
+    listen::ListenError,
     metrics::Metrics,
     node::{Membership, Node},
     rest,
@@ -219,7 +220,7 @@ impl Serving {
         tls: Option<TlsAcceptor>,
     ) -> Self {
         let stop = CancellationToken::new();
-        let task = tokio::spawn(listen::serve(listener, tls, router, stop.clone()));
+        let task = tokio::spawn(carried::serve(listener, tls, router, Arc::clone(&node), stop.clone()));
         Self { node, stop, task }
     }
     /// Stops taking requests, lets running ones finish for a while, and closes the engine.

@@ -31,6 +31,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     auth::User,
+    carried::Carried,
     node::Node,
     wire::{Failure, failure},
 };
@@ -45,6 +46,8 @@ pub struct Call {
     database: Option<String>,
     /// Who asks, if users have to say so.
     pub user: Option<User>,
+    /// What the connection carried; `None` where there is no connection, in tests.
+    carried: Option<Carried>,
 }
 
 impl Call {
@@ -53,16 +56,21 @@ impl Call {
         Self {
             database: database.filter(|name| !name.is_empty()).map(str::to_owned),
             user: request.extensions().get::<User>().cloned(),
+            carried: request.extensions().get::<Carried>().cloned(),
         }
     }
     /// The database that the request means: the one in its message, else in its metadata, else the default one.
     #[must_use]
     pub fn database(&self, in_message: &str) -> String {
-        if in_message.is_empty() {
+        let name = if in_message.is_empty() {
             self.database.clone().unwrap_or_else(|| DEFAULT_DATABASE.to_owned())
         } else {
             in_message.to_owned()
+        };
+        if let Some(carried) = &self.carried {
+            carried.database(&name);
         }
+        name
     }
 }
 
