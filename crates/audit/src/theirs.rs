@@ -96,11 +96,11 @@ impl TheirRecords {
             return match whole.get("Records") {
                 Some(Value::Array(records)) => {
                     for (index, record) in records.iter().enumerate() {
-                        self.take(format!("{name} record {}", index + 1), record)?;
+                        self.take(&format!("{name} record {}", index + 1), record)?;
                     }
                     Ok(())
                 }
-                _ => self.take(name.to_owned(), &Value::Object(whole)),
+                _ => self.take(name, &Value::Object(whole)),
             };
         }
         for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
@@ -112,14 +112,14 @@ impl TheirRecords {
                 name: name.to_owned(),
                 line: line_number,
             })?;
-            self.take(format!("{name} line {line_number}"), &record)?;
+            self.take(&format!("{name} line {line_number}"), &record)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, found: String, record: &Value) -> Result<(), TrailError> {
+    fn take(&mut self, found: &str, record: &Value) -> Result<(), TrailError> {
         let missing = |missing| TrailError::Shape {
-            found: found.clone(),
+            found: found.to_owned(),
             missing,
         };
         let fields = record.as_object().ok_or_else(|| missing("eventName"))?;
@@ -127,7 +127,7 @@ impl TheirRecords {
             let time = text(fields, "eventTime").ok_or_else(|| missing("eventTime"))?;
             let time_ms = time::from_text(&time).ok_or_else(|| missing("eventTime"))?;
             self.saw(time_ms);
-            match cloudtrail_call(fields, found.clone(), time, time_ms) {
+            match cloudtrail_call(fields, found.to_owned(), time, time_ms) {
                 Some(call) => self.calls.push(call),
                 None => self.others += 1,
             }
@@ -137,7 +137,7 @@ impl TheirRecords {
             let time = text(fields, "time").ok_or_else(|| missing("time"))?;
             let time_ms = time::from_text(&time).ok_or_else(|| missing("time"))?;
             self.saw(time_ms);
-            match transit_call(fields, found.clone(), time, time_ms) {
+            match transit_call(fields, found.to_owned(), time, time_ms) {
                 Some(call) => self.calls.push(call),
                 None => self.others += 1,
             }

@@ -1,6 +1,11 @@
 //! The crate's contract over real stores and stores that fail: the chain goes on through crashes, full disks and a
 //! locked zone, nothing is written in the clear, and what was lost is on record.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "tests, which print their seed and damage files"
+)]
 
 use std::{
     sync::{

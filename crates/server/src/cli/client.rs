@@ -5,10 +5,11 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use axum::http::{Method, Request, Uri, header};
+use axum::http::{Method, Request, Response, Uri, header};
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
@@ -71,6 +72,55 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failed> {
+        let (response, driver) = self.open(method, path, body).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await?
+            .to_bytes();
+        driver.abort();
+        let answer = serde_json::from_slice(&body).map_err(|_| format!("unexpected answer with HTTP {status}"))?;
+        Ok(answer)
+    }
+
+    /// Hands the bytes of an answer on as they come: for what may be long.
+    pub(super) async fn download(
+        &self,
+        path: &str,
+        take: &mut (dyn FnMut(&[u8]) -> std::io::Result<()> + Send),
+    ) -> Result<(), Failed> {
+        let (response, driver) = tokio::time::timeout(ANSWER_MAX, self.open(Method::GET, path, None))
+            .await
+            .map_err(|_| format!("{} did not answer in time", self.url))??;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let bytes = Limited::new(body, ANSWER_BYTES_MAX).collect().await?.to_bytes();
+            let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            let message = answer["message"].as_str().map(str::to_owned);
+            return Err(message
+                .unwrap_or_else(|| format!("unexpected answer with HTTP {status}"))
+                .into());
+        }
+        // An answer that breaks off is an error here, not a short file.
+        while let Some(frame) = tokio::time::timeout(ANSWER_MAX, body.frame())
+            .await
+            .map_err(|_| format!("{} stopped answering", self.url))?
+        {
+            if let Some(bytes) = frame?.data_ref() {
+                take(bytes)?;
+            }
+        }
+        driver.abort();
+        Ok(())
+    }
+
+    async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(Response<Incoming>, Driver), Failed> {
         let host = self.url.host().ok_or("--url: no host in it")?.to_owned();
         let secure = match self.url.scheme_str() {
             Some("http") | None => false,
@@ -121,21 +171,16 @@ impl Client {
     }
 }
 
+/// The task that moves the bytes of a connection.
+type Driver = tokio::task::JoinHandle<Result<(), hyper::Error>>;
+
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
-) -> Result<Value, Failed> {
+) -> Result<(Response<Incoming>, Driver), Failed> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-        .collect()
-        .await?
-        .to_bytes();
-    driver.abort();
-    let answer = serde_json::from_slice(&body).map_err(|_| format!("unexpected answer with HTTP {status}"))?;
-    Ok(answer)
+    Ok((sender.send_request(request).await?, driver))
 }
 
 /// A text as one part of a path: everything but RFC 3986's unreserved characters percent-encoded.

@@ -14,6 +14,7 @@ mod aliases;
 mod collections;
 mod databases;
 mod indexes;
+mod names;
 mod partitions;
 mod rows;
 mod search;
@@ -27,9 +28,12 @@ use saker_proto::{
     common,
     milvus::{self, milvus_service_server::MilvusService},
 };
+use serde_json::{Map, Value};
 use tonic::{Request, Response, Status};
 
+use self::names::Named;
 use crate::{
+    audit::{Accessed, Interface},
     auth::User,
     carried::Carried,
     node::Node,
@@ -128,7 +132,7 @@ impl Service {
     fn answered<A: Answer>(
         &self,
         rpc: &'static str,
-        started: Instant,
+        noted: Noted,
         outcome: Result<A, Failure>,
     ) -> Result<Response<A>, Status> {
         let answer = match outcome {
@@ -145,12 +149,46 @@ impl Service {
         };
         self.node
             .metrics
-            .rpc_answered(rpc, answer.status_code(), started.elapsed());
+            .rpc_answered(rpc, answer.status_code(), noted.started.elapsed());
+        noted.answered(&self.node, rpc, answer.status_code());
         // Said here, where it can still be a status: found later, it would end the answer in its middle.
         if answer.encoded_len() > Limits::MESSAGE_BYTES_MAX {
             return Err(crate::rest::too_large());
         }
         Ok(Response::new(answer))
+    }
+}
+
+/// When a request came, and what the log of requests will say of it.
+struct Noted {
+    started: Instant,
+    shown: Option<(String, Option<String>, Map<String, Value>)>,
+}
+
+impl Noted {
+    /// Names are looked at only if they are recorded.
+    fn of(node: &Node, call: &Call, request: &impl Named) -> Self {
+        let shown = node.audit.records_access().then(|| {
+            let user = call.user.as_ref().map(|user| user.name().to_owned());
+            (call.database(request.database_name()), user, request.names())
+        });
+        Self {
+            started: Instant::now(),
+            shown,
+        }
+    }
+    fn answered(self, node: &Node, action: &'static str, code: i32) {
+        if let Some((database, user, params)) = self.shown {
+            node.audit.accessed(Accessed {
+                action: action.into(),
+                interface: Interface::Grpc,
+                database,
+                user,
+                params,
+                code,
+                started: self.started,
+            });
+        }
     }
 }
 
@@ -180,23 +218,23 @@ macro_rules! service {
                 &self,
                 request: Request<milvus::$read_request>,
             ) -> Result<Response<$read_answer>, Status> {
-                let started = Instant::now();
                 let call = Call::of(&request);
+                let noted = Noted::of(&self.node, &call, request.get_ref());
                 let work = $read_by(&self.node, &call, request.into_inner());
                 // A bug in one read must not take the other requests of its connection with it.
                 let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(no_answer()));
-                self.answered($read_name, started, outcome)
+                self.answered($read_name, noted, outcome)
             })*
             $(async fn $change(
                 &self,
                 request: Request<milvus::$change_request>,
             ) -> Result<Response<$change_answer>, Status> {
-                let started = Instant::now();
                 let call = Call::of(&request);
+                let noted = Noted::of(&self.node, &call, request.get_ref());
                 let node = Arc::clone(&self.node);
                 let message = request.into_inner();
                 let outcome = to_the_end(async move { $change_by(&node, &call, message).await }).await;
-                self.answered($change_name, started, outcome)
+                self.answered($change_name, noted, outcome)
             })*
         }
     };
