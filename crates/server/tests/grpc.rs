@@ -32,6 +32,8 @@ async fn start(dir: &TempDir, auth_required: bool) -> Running {
         platform_root: RootKeyId::platform_file(),
         engine: EngineConfig::default(),
         auth_required,
+        control: saker_server::running::ControlSettings::default(),
+        audit: saker_server::audit::AuditSection::default(),
     };
     let listener = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     Running::start(settings, listener, None).await.unwrap()
