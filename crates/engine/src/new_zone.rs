@@ -14,7 +14,7 @@ use crate::{
     engine::Engine,
     error::{Error, ErrorKind, Result},
     events::Event,
-    zones::{Access, bounded, decrypt_all, reason_of},
+    zones::{Access, decrypt_all, reason_of},
 };
 
 /// A zone whose key was tried and which nobody uses yet.
@@ -44,7 +44,7 @@ impl Engine {
             let root = root.clone();
             self.shared.emit(&Event::KeyUsed { root, operation, ok });
         };
-        let generated = bounded(root, service.generate_data_key(root, &context, CallReason::CreateZone)).await;
+        let generated = service.generate_data_key(root, &context, CallReason::CreateZone).await;
         used("GenerateDataKey", generated.is_ok());
         let generated = generated.map_err(|error| unusable(root, &error))?;
         let mut record = ZoneRecord {

@@ -14,7 +14,7 @@ use saker_keyring::{
     CallReason, KeyService, KeyServiceError, Lease, PlainKey, RootKeyId, Zone, ZoneKeyVersion, ZoneRecord,
 };
 
-pub(crate) use budget::{KeyCalls, bounded};
+pub(crate) use budget::KeyCalls;
 pub(crate) use watcher::{Permit, Watcher};
 
 use crate::{
@@ -387,7 +387,7 @@ pub(crate) async fn decrypt_all(
 ) -> std::result::Result<Vec<(ZoneKeyVersion, PlainKey)>, KeyServiceError> {
     let mut plain = Vec::with_capacity(record.versions.len());
     for (version, wrapped) in &record.versions {
-        let key = bounded(&record.root, keys.decrypt(&record.root, wrapped, &record.context, why)).await?;
+        let key = keys.decrypt(&record.root, wrapped, &record.context, why).await?;
         record.recognise(*version, &key)?;
         plain.push((*version, key));
     }

@@ -21,7 +21,7 @@ use crate::{
     receipts::{DestroyedKey, zone_keys},
     records::meta_key,
     shared::Shared,
-    zones::{Access, bounded, reason_of},
+    zones::{Access, reason_of},
 };
 
 /// Why a step was not done.
@@ -243,7 +243,7 @@ pub(super) async fn begin(engine: &Arc<Engine>, owner: &Owner, job: &Arc<Job>) -
     };
     let context = keyed.record.context.clone();
     let asked = engine.known_watcher(&root).map(|watcher| watcher.ask());
-    let generated = bounded(&root, shared.keys.generate_data_key(&root, &context, why)).await;
+    let generated = shared.keys.generate_data_key(&root, &context, why).await;
     key_used(shared, &root, "GenerateDataKey", generated.is_ok());
     let generated = generated?;
     let mut fresh = ZoneRecord {
@@ -254,7 +254,7 @@ pub(super) async fn begin(engine: &Arc<Engine>, owner: &Owner, job: &Arc<Job>) -
         checks: std::collections::BTreeMap::new(),
     };
     fresh.add(target, &generated);
-    let again = bounded(&root, shared.keys.decrypt(&root, &generated.wrapped, &context, why)).await;
+    let again = shared.keys.decrypt(&root, &generated.wrapped, &context, why).await;
     key_used(shared, &root, "Decrypt", again.is_ok());
     fresh.recognise(target, &again?)?;
 

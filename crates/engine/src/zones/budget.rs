@@ -3,7 +3,8 @@
 //! A key service's request limit is shared with everything else in the customer's account. Probes are few and must not
 //! wait, so they are counted but never held back; what comes in crowds (unlocking a thousand zones, rotating them) waits
 //! its turn, first come first served. Each crowd has few calls in line at a time, so that one root key's does not stand
-//! before another's.
+//! before another's. Where the probes alone need more than half of the budget, crowds have the other half: a zone that
+//! waits to be unlocked gets its turn with any setting.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -22,8 +23,16 @@ pub(crate) struct KeyCalls {
     inner: Arc<dyn KeyService>,
     /// Time that one call takes from the budget.
     each: Duration,
-    /// When the next call may begin. In the past: calls that may begin at once.
-    next: Mutex<Instant>,
+    next: Mutex<Next>,
+}
+
+/// When the next call of a crowd may begin: at the earlier of the two. In the past: calls that may begin at once.
+#[derive(Debug)]
+struct Next {
+    /// All calls counted, at the whole budget.
+    of_all: Instant,
+    /// Crowds alone, at half of it.
+    of_crowds: Instant,
 }
 
 /// Longest that a call of a key service may take.
@@ -37,29 +46,42 @@ impl KeyCalls {
         Self {
             inner,
             each: Duration::from_secs(1) / per_second.max(1),
-            next: Mutex::new(Instant::now()),
+            next: Mutex::new(Next {
+                of_all: Instant::now(),
+                of_crowds: Instant::now(),
+            }),
         }
     }
 
-    /// Takes a call from the budget; when it may begin.
-    fn take(&self) -> Instant {
+    /// Takes a call from the budget; when it may begin, if it has to wait for that.
+    fn take(&self, is_probe: bool) -> Instant {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let burst = BURST.saturating_sub(self.each);
-        let at = (*next).max(now.checked_sub(burst).unwrap_or(now));
-        *next = at + self.each;
+        let earliest = now.checked_sub(burst).unwrap_or(now);
+        let (of_all, of_crowds) = (next.of_all.max(earliest), next.of_crowds.max(earliest));
+        if is_probe {
+            next.of_all = of_all + self.each;
+            return now;
+        }
+        let at = of_all.min(of_crowds);
+        next.of_all = at + self.each;
+        next.of_crowds = of_crowds + self.each * 2;
         at
     }
 
     async fn turn(&self, why: CallReason) {
-        let at = self.take();
-        match why {
-            CallReason::Probe => {}
+        let is_probe = match why {
+            CallReason::Probe => true,
             CallReason::Unlock
             | CallReason::CreateZone
             | CallReason::Rotate
             | CallReason::Validate
-            | CallReason::Verify => tokio::time::sleep_until(at).await,
+            | CallReason::Verify => false,
+        };
+        let at = self.take(is_probe);
+        if at > Instant::now() {
+            tokio::time::sleep_until(at).await;
         }
     }
 }
@@ -73,7 +95,7 @@ impl KeyService for KeyCalls {
     ) -> KeyFuture<'a, GeneratedKey> {
         Box::pin(async move {
             self.turn(why).await;
-            self.inner.generate_data_key(root, context, why).await
+            bounded(root, self.inner.generate_data_key(root, context, why)).await
         })
     }
 
@@ -86,7 +108,7 @@ impl KeyService for KeyCalls {
     ) -> KeyFuture<'a, PlainKey> {
         Box::pin(async move {
             self.turn(why).await;
-            self.inner.decrypt(root, wrapped, context, why).await
+            bounded(root, self.inner.decrypt(root, wrapped, context, why)).await
         })
     }
 
@@ -95,8 +117,9 @@ impl KeyService for KeyCalls {
     }
 }
 
-/// A key service has its own time-out; this one holds if that fails, so that probes never stop for good.
-pub(crate) async fn bounded<T>(root: &RootKeyId, call: KeyFuture<'_, T>) -> Result<T, KeyServiceError> {
+/// A key service has its own time-out; this one holds if that fails, so that probes never stop for good. The wait for the
+/// call's turn is not counted: a long queue is no outage.
+async fn bounded<T>(root: &RootKeyId, call: KeyFuture<'_, T>) -> Result<T, KeyServiceError> {
     match tokio::time::timeout(CALL_MAX, call).await {
         Ok(answer) => answer,
         Err(_) => Err(KeyServiceError::Unavailable {
@@ -140,8 +163,24 @@ mod tests {
             call(CallReason::Probe).await.unwrap();
         }
         assert_eq!(before.elapsed(), Duration::ZERO);
-        // They were counted.
+        // They were counted, but a crowd has half of the budget whatever probes there are.
         call(CallReason::Unlock).await.unwrap();
-        assert!(before.elapsed() >= Duration::from_secs(9), "{:?}", before.elapsed());
+        let waited = before.elapsed();
+        assert!(
+            waited >= Duration::from_secs(1) && waited <= Duration::from_secs(5),
+            "{waited:?}"
+        );
+        let before = Instant::now();
+        for _ in 0..50 {
+            for _ in 0..5 {
+                call(CallReason::Probe).await.unwrap();
+            }
+            call(CallReason::Unlock).await.unwrap();
+        }
+        let half = before.elapsed();
+        assert!(
+            half >= Duration::from_secs(9) && half <= Duration::from_secs(11),
+            "{half:?}"
+        );
     }
 }

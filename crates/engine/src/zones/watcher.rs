@@ -27,7 +27,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Access, Scope, Unlock, bounded, decrypt_all, lock, reason_of};
+use super::{Access, Scope, Unlock, decrypt_all, lock, reason_of};
 use crate::{
     clock::Clock,
     events::{Event, EventSink},
@@ -493,7 +493,7 @@ impl Watcher {
         let asked = self
             .keys
             .decrypt(&self.root, wrapped, &record.context, CallReason::Probe);
-        record.recognise(version, &bounded(&self.root, asked).await?)
+        record.recognise(version, &asked.await?)
     }
 }
 

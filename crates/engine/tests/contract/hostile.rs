@@ -91,10 +91,10 @@ fn is_locked(error: &Error) -> bool {
 
 /// Why a database is refused.
 fn reason(error: &Error) -> &str {
-    match &error.kind {
-        ErrorKind::ZoneLocked { reason, .. } => reason,
-        other => panic!("{other:?}"),
-    }
+    let ErrorKind::ZoneLocked { reason, .. } = &error.kind else {
+        panic!("{error:?}")
+    };
+    reason
 }
 
 async fn zone_of(engine: &Arc<Engine>, name: &str) -> String {

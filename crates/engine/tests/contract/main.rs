@@ -6,6 +6,7 @@ mod crud;
 mod faults;
 mod hostile;
 mod indexes;
+mod many_zones;
 mod recovery;
 mod rekey;
 mod revocation;
