@@ -1,7 +1,13 @@
 //! Refusals that the router and its extractors make on their own (a wrong method, a body too large, a field unknown) get
 //! the same JSON as all others.
 
-use axum::{body::to_bytes, extract::Request, http::header, middleware::Next, response::Response};
+use axum::{
+    body::to_bytes,
+    extract::Request,
+    http::{StatusCode, header},
+    middleware::Next,
+    response::Response,
+};
 
 use super::{refusal, text_of};
 
@@ -16,19 +22,15 @@ pub(super) async fn as_json(request: Request, next: Next) -> Response {
     if !(status.is_client_error() || status.is_server_error()) || kind.starts_with("application/json") {
         return response;
     }
-    let allowed = text_of(response.headers(), header::ALLOW.as_str()).map(str::to_owned);
     let text = match to_bytes(response.into_body(), PLAIN_BYTES_MAX).await {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(_) => String::new(),
     };
-    let message = match &allowed {
-        Some(allowed) => format!("this path takes {allowed} only"),
-        None if text.is_empty() => status.canonical_reason().unwrap_or("refused").to_lowercase(),
-        None => text,
+    let message = match status {
+        // Which it takes is in the header `allow`, which the router adds after this.
+        StatusCode::METHOD_NOT_ALLOWED => "this path does not take this method; the header `allow` says which it takes",
+        _ if text.is_empty() => status.canonical_reason().unwrap_or("refused"),
+        _ => text.as_str(),
     };
-    let mut answer = refusal(status, i32::from(status.as_u16()), &message);
-    if let Some(allowed) = allowed.and_then(|allowed| allowed.parse().ok()) {
-        answer.headers_mut().insert(header::ALLOW, allowed);
-    }
-    answer
+    refusal(status, i32::from(status.as_u16()), message)
 }
