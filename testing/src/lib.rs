@@ -4,13 +4,15 @@
 //! seed. What it deliberately does not do: it is no product code (nothing but tests may depend on it), and it replaces
 //! neither the local key server nor the embedded stores; the stores here wrap real ones.
 //!
-//! Start reading at [`ScriptedKms`] and [`FaultPlan`].
+//! Start reading at [`ScriptedKms`], [`FaultPlan`] and [`Ledger`].
 #![forbid(unsafe_code)]
 
 mod faults;
+mod ledger;
 mod random;
 mod scripted_kms;
 
 pub use faults::{Fault, FaultPlan, FaultyLog, FaultyMeta, FaultyObjects, Operation, faulty_stores};
+pub use ledger::{Ledger, recorded_stores};
 pub use random::Random;
 pub use scripted_kms::{KmsAnswer, KmsCalls, ScriptedKms};
