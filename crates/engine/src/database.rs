@@ -262,7 +262,16 @@ impl Engine {
         self.shared.emit(&Event::DatabaseDropped {
             database: name.to_owned(),
         });
-        receipt.emit(&self.shared);
+        receipt.keep_on_record(&self.shared).await;
+        let mut batch = MetaBatch::new();
+        self.put_receipt(&mut batch, &receipt).await?;
+        if let Err(error) = self.shared.meta.commit(batch).await {
+            // The database is gone and so are its keys; the receipt is there without its place in the audit log.
+            tracing::warn!(
+                receipt = receipt.id,
+                "the receipt's place in the audit log was not stored: {error}"
+            );
+        }
         Ok(receipt)
     }
 

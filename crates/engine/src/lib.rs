@@ -57,7 +57,7 @@ pub use config::EngineConfig;
 pub use engine::{Engine, Stores};
 pub use error::{Error, ErrorKind, Result};
 pub use events::{AuditPosition, Event, EventSink, NoEvents};
-pub use receipts::{DestroyedKey, Receipt, ReceiptKind};
+pub use receipts::{AuditPlace, DestroyedKey, Receipt, ReceiptKind};
 pub use rekey::{JobInfo, JobKind, JobState};
 pub use relocate::{MoveRequest, Moved};
 pub use saker_query::{Literal, Templates};

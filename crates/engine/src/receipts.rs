@@ -91,6 +91,18 @@ pub struct Receipt {
     pub data_keys_sha256: String,
     /// Files that were cut so short that they had no whole header, and so no key.
     pub without_header: u64,
+    /// Where the audit log has this receipt (without this field); `None` if its record was not durable in time.
+    #[serde(default)]
+    pub audit: Option<AuditPlace>,
+}
+
+/// A place in the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditPlace {
+    /// Number of the record.
+    pub sequence: u64,
+    /// SHA-256 of the record, in hexadecimal.
+    pub sha256: String,
 }
 
 /// Most receipts that the catalog keeps; the oldest make room. The audit log has them all.
@@ -120,6 +132,7 @@ impl Receipt {
             data_keys: 0,
             data_keys_sha256: String::new(),
             without_header: 0,
+            audit: None,
         }
     }
 
@@ -128,9 +141,14 @@ impl Receipt {
         self.finished_ms = Some(shared.config.clock.wall_ms().max(self.begun_ms));
     }
 
-    pub(crate) fn emit(&self, shared: &Shared) {
+    /// Puts the receipt on record, durably if the audit log answers in time.
+    pub(crate) async fn keep_on_record(&mut self, shared: &Shared) {
         let receipt = Box::new(self.clone());
-        shared.emit(&Event::Shredded { receipt });
+        let place = shared.config.events.on_record(&Event::Shredded { receipt }).await;
+        self.audit = place.map(|place| AuditPlace {
+            sequence: place.sequence,
+            sha256: place.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+        });
     }
 
     /// Counts everything that is sealed for a collection, and hashes its wrapped keys. Nobody may write there meanwhile.

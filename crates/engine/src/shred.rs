@@ -128,20 +128,16 @@ impl Engine {
             .delete(meta_key("body", id)?)
             .delete(meta_key("manifest", id)?)
             .delete(meta_key("collection", id)?);
-        let mut receipt = None;
         if let Some(draft) = &record.receipt {
             let key = meta_key("receipt", draft)?;
             if let Some(value) = shared.meta.get(&key).await? {
                 let mut finished: Receipt = records::open(&shared.platform_lease()?, &key, &value)?;
                 finished.finish(shared);
+                // Everything is destroyed; if the commit below is lost, the next start puts it on record again.
+                finished.keep_on_record(shared).await;
                 self.put_receipt(&mut batch, &finished).await?;
-                receipt = Some(finished);
             }
         }
-        shared.meta.commit(batch).await?;
-        if let Some(receipt) = receipt {
-            receipt.emit(shared);
-        }
-        Ok(())
+        Ok(shared.meta.commit(batch).await?)
     }
 }

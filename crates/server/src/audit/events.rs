@@ -7,6 +7,7 @@ use std::{
 
 use saker_audit::{Draft, UnixMs};
 use saker_engine::Event;
+use saker_keyring::RootKeyId;
 use serde_json::{Value, json};
 
 /// The record of an event, and whether it is written at once. `None`: it is no matter of keys, or is recorded as a call
@@ -73,6 +74,97 @@ pub(super) fn draft_of(now_ms: UnixMs, event: &Event) -> Option<(Draft, bool)> {
             "zone-unlocked",
             false,
             named(database, collection.as_deref(), json!({ "key": root.as_str() })),
+        ),
+        Event::RotationStarted {
+            job,
+            kind,
+            database,
+            collection,
+            root,
+            from,
+            key_version,
+        } => (
+            "rotation-started",
+            true,
+            named(
+                database,
+                collection.as_deref(),
+                json!({
+                    "job": job,
+                    "kind": kind,
+                    "key": root.as_str(),
+                    "from": from.as_ref().map(RootKeyId::as_str),
+                    "keyVersion": key_version,
+                }),
+            ),
+        ),
+        Event::RotationFinished {
+            job,
+            kind,
+            database,
+            collection,
+            root,
+            key_version,
+            total,
+        } => (
+            "rotation-finished",
+            true,
+            named(
+                database,
+                collection.as_deref(),
+                json!({
+                    "job": job,
+                    "kind": kind,
+                    "key": root.as_str(),
+                    "keyVersion": key_version,
+                    "total": total,
+                }),
+            ),
+        ),
+        Event::KeyJobFailed {
+            job,
+            database,
+            collection,
+            reason,
+        } => (
+            "key-job-failed",
+            true,
+            named(database, collection.as_deref(), json!({ "job": job, "reason": reason })),
+        ),
+        Event::KeyVersionDestroyed {
+            database,
+            collection,
+            zone,
+            key_version,
+            root,
+            wrapped_sha256,
+        } => (
+            "key-version-destroyed",
+            true,
+            named(
+                database,
+                collection.as_deref(),
+                json!({
+                    "zone": zone,
+                    "keyVersion": key_version,
+                    "key": root.as_str(),
+                    "wrappedSha256": wrapped_sha256,
+                }),
+            ),
+        ),
+        Event::RootChanged {
+            database,
+            collection,
+            from,
+            to,
+        } => (
+            "root-changed",
+            true,
+            named(
+                database,
+                collection.as_deref(),
+                json!({ "from": from.as_str(), "to": to.as_str() }),
+            ),
         ),
         Event::VerificationFailed { database, object } => (
             "verification-failed",
@@ -183,7 +275,7 @@ mod tests {
         Event::ZoneUnlocked {
             database: database.into(),
             collection: None,
-            root: saker_keyring::RootKeyId::platform_file(),
+            root: RootKeyId::platform_file(),
         }
     }
 
@@ -214,7 +306,7 @@ mod tests {
 
     #[test]
     fn what_concerns_keys_becomes_a_record() {
-        let root = saker_keyring::RootKeyId::platform_file();
+        let root = RootKeyId::platform_file();
         let locked = Event::ZoneLocked {
             database: "d".into(),
             collection: Some("c".into()),

@@ -202,6 +202,11 @@ impl EventSink for Audit {
         let Some((draft, _)) = events::draft_of(self.clock.wall_ms(), event) else {
             return Box::pin(std::future::ready(None));
         };
+        if self.log.place().is_none() {
+            // The engine is still opening, and the log is written once it is open: nobody can wait for that.
+            self.log.record_urgent(draft);
+            return Box::pin(std::future::ready(None));
+        }
         let log = self.log.clone();
         Box::pin(async move {
             let head = kept(&log, draft).await?;
