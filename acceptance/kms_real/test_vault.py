@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
+from conftest import binary
 from promise.steps import Library, connect, sealed_database, wait_until_back, wait_until_dark
 from pymilvus import MilvusException
 
@@ -68,6 +71,14 @@ def test_the_switch_of_openbao(vault_saker, bao) -> None:
     bao.allow("mine", "theirs")
     wait_until_back(library, client)
     library.check(client)
+
+    # Offline, with the same settings: every byte is under the two keys, the platform's aside.
+    client.close()
+    other.close()
+    assert vault_saker.stop() == 0
+    command = [binary(), "verify", "--config", str(vault_saker.directory / "saker.toml"), "--json"]
+    verified = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
 
     # Nothing but the two operations was asked, and no secret stands in a log.
     log = vault_saker.log_text()

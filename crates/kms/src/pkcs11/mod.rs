@@ -214,3 +214,66 @@ impl KeyService for Pkcs11Kms {
 fn associated(context: &EncryptionContext) -> Vec<u8> {
     context::canonical("saker pkcs11: data keys v1", &context.pairs())
 }
+
+#[cfg(test)]
+mod tests {
+    use saker_keyring::KeyPurpose;
+
+    use super::*;
+
+    fn config(dir: &tempfile::TempDir, timeout_ms: u64) -> Pkcs11KmsConfig {
+        let module = dir.path().join("library.so");
+        #[expect(clippy::disallowed_methods, reason = "a test writes its own file")]
+        std::fs::write(&module, "this is no library").unwrap();
+        Pkcs11KmsConfig {
+            module,
+            pin_file: dir.path().join("pin"),
+            timeout_ms,
+        }
+    }
+
+    #[test]
+    fn settings_are_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        for (timeout_ms, accepted) in [(49, false), (50, true), (60_000, true), (60_001, false)] {
+            assert_eq!(
+                Pkcs11Kms::connect(config(&dir, timeout_ms)).is_ok(),
+                accepted,
+                "{timeout_ms}"
+            );
+        }
+        let missing = Pkcs11KmsConfig {
+            module: dir.path().join("missing.so"),
+            ..config(&dir, 1_000)
+        };
+        let error = Pkcs11Kms::connect(missing).unwrap_err().to_string();
+        assert!(error.contains("kms.pkcs11.module"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_library_that_cannot_be_loaded_is_an_outage_and_tokens_are_limited() {
+        let dir = tempfile::tempdir().unwrap();
+        let kms = Pkcs11Kms::connect(config(&dir, 60_000)).unwrap();
+        let context = EncryptionContext {
+            cluster: "c".into(),
+            database: "d".into(),
+            purpose: KeyPurpose::Validation,
+        };
+        for number in 0..=Pkcs11KmsConfig::TOKENS_MAX {
+            let root: RootKeyId = format!("pkcs11:token=t{number};object=o").parse().unwrap();
+            let expected = if number < Pkcs11KmsConfig::TOKENS_MAX {
+                Outage::Failed
+            } else {
+                Outage::Throttled
+            };
+            let error = kms
+                .generate_data_key(&root, &context, CallReason::Validate)
+                .await
+                .unwrap_err();
+            assert_eq!(error, KeyServiceError::Unavailable { root, outage: expected });
+        }
+        let other = RootKeyId::platform_file();
+        let error = kms.generate_data_key(&other, &context, CallReason::Validate).await;
+        assert!(matches!(error, Err(KeyServiceError::Unsupported { .. })));
+    }
+}

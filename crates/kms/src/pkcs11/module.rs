@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock, TryLockError, Weak},
+    time::{Duration, Instant},
 };
 
 use cryptoki::{
@@ -24,6 +25,8 @@ struct Loaded {
     context: Pkcs11,
     /// Grows with each initialisation: sessions of an earlier one are gone.
     generation: u64,
+    /// When it was last initialised in search of a token.
+    looked: Option<Instant>,
 }
 
 impl Module {
@@ -55,16 +58,36 @@ impl Module {
         }
     }
 
-    /// Initialises the library anew: how it learns of tokens that came since, and gets over a connection that it lost.
-    /// Left out if another thread did so after `generation`, or is in the library now: it must not be pulled from
-    /// under a call.
+    /// Initialises the library anew, which gets it over a connection that it lost. Left out if another thread did so
+    /// after `generation`, or is in the library now: it must not be pulled from under a call.
     pub(super) fn renew(&self, generation: u64) -> Result<(), Failure> {
+        self.renew_unless(generation, |_| false)
+    }
+
+    /// Initialises the library anew so that it sees tokens that came since. Other tokens' sessions end with that, so it
+    /// is done at most every [`LOOK_AGAIN`] however often a token is missed.
+    pub(super) fn look_again(&self, generation: u64) -> Result<(), Failure> {
+        let now = Instant::now();
+        self.renew_unless(generation, |known| {
+            let lately = |looked: Instant| now.saturating_duration_since(looked) < LOOK_AGAIN;
+            if known.looked.is_some_and(lately) {
+                return true;
+            }
+            known.looked = Some(now);
+            false
+        })
+    }
+
+    fn renew_unless(&self, generation: u64, is_left_out: impl FnOnce(&mut Loaded) -> bool) -> Result<(), Failure> {
         let mut loaded = match self.loaded.try_write() {
             Ok(loaded) => loaded,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Ok(()),
         };
         if let Some(known) = loaded.as_mut().filter(|known| known.generation == generation) {
+            if is_left_out(known) {
+                return Ok(());
+            }
             // What it says to this does not matter: it is initialised again or its error is found then.
             let _said = known.context.clone().finalize();
             initialise(&known.context)?;
@@ -81,7 +104,11 @@ impl Module {
                 Failure::Outage(Outage::Failed)
             })?;
             initialise(&context)?;
-            *loaded = Some(Loaded { context, generation: 1 });
+            *loaded = Some(Loaded {
+                context,
+                generation: 1,
+                looked: None,
+            });
         }
         Ok(())
     }
@@ -96,3 +123,6 @@ fn initialise(context: &Pkcs11) -> Result<(), Failure> {
         }
     }
 }
+
+/// Time between two initialisations in search of a token.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);

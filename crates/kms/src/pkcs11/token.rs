@@ -107,7 +107,7 @@ impl Token {
     /// Does `work` in a session, and once more in a new one if the session turns out to be lost.
     fn attempt<T>(&mut self, work: impl Fn(&Session) -> Result<T, Failure>) -> Result<T, Failure> {
         let first = self.once(&work);
-        if let Err(Failure::Lost(_) | Failure::LoggedOut | Failure::Library(_)) = first {
+        if let Err(Failure::Lost(_) | Failure::LoggedOut | Failure::Library(_) | Failure::Absent) = first {
             return self.once(&work);
         }
         first
@@ -135,9 +135,10 @@ impl Token {
             }
             outcome
         });
-        if let Err(Failure::Library(_)) = outcome {
-            self.session = None;
-            module.renew(seen)?;
+        match outcome {
+            Err(Failure::Library(_)) => module.renew(seen)?,
+            Err(Failure::Absent) => module.look_again(seen)?,
+            Ok(_) | Err(_) => {}
         }
         outcome
     }
@@ -167,7 +168,7 @@ impl Token {
                 found = Some(slot);
             }
         }
-        found.ok_or(Failure::Library(Outage::Unreachable))
+        found.ok_or(Failure::Absent)
     }
 
     fn log_in(&mut self, context: &Pkcs11, slot: Slot, session: &Session) -> Result<(), Failure> {

@@ -16,6 +16,8 @@ pub(super) enum Failure {
     LoggedOut,
     /// The library no longer knows the token, or that it was initialised: doing so again may help.
     Library(Outage),
+    /// No token has the label. Some libraries learn of new tokens only when they are initialised.
+    Absent,
     /// The PIN was refused. Never tried again as it is.
     Pin,
 }
@@ -28,6 +30,10 @@ impl Failure {
             Self::Outage(outage) | Self::Lost(outage) | Self::Library(outage) => {
                 KeyServiceError::Unavailable { root, outage }
             }
+            Self::Absent => KeyServiceError::Unavailable {
+                root,
+                outage: Outage::Unreachable,
+            },
             Self::LoggedOut | Self::Pin => KeyServiceError::Denied {
                 root,
                 denial: Denial::AccessDenied,

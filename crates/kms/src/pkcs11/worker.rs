@@ -84,3 +84,52 @@ fn carry_out(token: &mut Token, task: Task) {
 /// Tasks that wait for a token: a second's calls at the default budget. What comes while as many wait is refused as
 /// throttled.
 const TASKS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn task(until: Instant) -> (Task, oneshot::Receiver<Result<PlainKey, Failure>>) {
+        let (reply, receive) = oneshot::channel();
+        let work = Work::Decrypt {
+            object: "o".to_owned(),
+            wrapped: Vec::new(),
+            associated: Vec::new(),
+            reply,
+        };
+        (Task { work, until }, receive)
+    }
+
+    #[test]
+    fn what_comes_while_too_much_waits_is_refused() {
+        let (tasks, waiting) = mpsc::sync_channel(TASKS_MAX);
+        let worker = Worker { tasks };
+        let until = Instant::now() + Duration::from_secs(60);
+        for _ in 0..TASKS_MAX {
+            assert_eq!(worker.give(task(until).0), Ok(()));
+        }
+        assert_eq!(worker.give(task(until).0), Err(Failure::Outage(Outage::Throttled)));
+        drop(waiting.recv().unwrap());
+        assert_eq!(worker.give(task(until).0), Ok(()));
+        drop(waiting);
+        assert_eq!(worker.give(task(until).0), Err(Failure::Outage(Outage::Failed)));
+    }
+
+    #[test]
+    fn work_that_nobody_waits_for_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut token = Token::new(Module::shared(dir.path()), "t", dir.path());
+        // It would be answered: a wrapped key of no bytes is refused without asking the token.
+        let (asked, mut answer) = task(Instant::now() + Duration::from_secs(60));
+        carry_out(&mut token, asked);
+        assert!(answer.try_recv().unwrap().is_err());
+        let (overdue, mut answer) = task(Instant::now());
+        carry_out(&mut token, overdue);
+        assert!(answer.try_recv().is_err());
+        let (unwanted, answer) = task(Instant::now() + Duration::from_secs(60));
+        drop(answer);
+        carry_out(&mut token, unwanted);
+    }
+}

@@ -178,6 +178,19 @@ impl Login {
     }
 }
 
+/// Whether the server still takes the token for what it may do at all. Every refusal of a key would leave a token behind
+/// if it were followed by a login.
+pub(super) async fn is_alive(transport: &Transport, token: &Token) -> bool {
+    match transport.get("auth/token/lookup-self", token).await {
+        Ok(answer) => !matches!(
+            verdict::of_login(answer.status, &answer.errors()),
+            Some(Verdict::Denied(_))
+        ),
+        // What cannot be asked now is not answered by a login either.
+        Err(_) => true,
+    }
+}
+
 /// Renews a token and says when to do so again. One that cannot be renewed (it lives for ever, or its policies do not
 /// allow it) is used as it is until it ends.
 async fn renew(transport: &Transport, token: &Token) -> Option<Instant> {

@@ -173,8 +173,8 @@ impl VaultKms {
         let failed = |failure: LoginFailure| error_of(asked.root, failure.verdict());
         let mut token = self.login.token(&self.transport).await.map_err(failed)?;
         let mut answer = self.send(asked, &path, &token, body.clone()).await;
-        if token.was_kept() && is_forbidden(&answer) {
-            // The token may have ended or been revoked alone; a new one gets the yes or no.
+        if token.was_kept() && is_forbidden(&answer) && !login::is_alive(&self.transport, &token).await {
+            // The token has ended or was revoked alone; a new one gets the yes or no.
             self.login.forget(&token);
             token = self.login.token(&self.transport).await.map_err(failed)?;
             answer = self.send(asked, &path, &token, body).await;

@@ -1,9 +1,9 @@
-//! One POST and its answer.
+//! One request and its answer.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
     header::{CONTENT_TYPE, USER_AGENT},
 };
 use bytes::Bytes;
@@ -83,9 +83,18 @@ impl Transport {
 
     /// Posts `body` to `path` under `/v1/`. The caller bounds the time.
     pub(super) async fn post(&self, path: &str, token: Option<&Token>, body: Vec<u8>) -> Result<Answer, Outage> {
+        self.ask(Method::POST, path, token, body).await
+    }
+
+    /// Reads `path` under `/v1/`. The caller bounds the time.
+    pub(super) async fn get(&self, path: &str, token: &Token) -> Result<Answer, Outage> {
+        self.ask(Method::GET, path, Some(token), Vec::new()).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, token: Option<&Token>, body: Vec<u8>) -> Result<Answer, Outage> {
         let correlation_id = format!("saker-{}", uuid::Uuid::new_v4());
         let request = self
-            .request(path, token, &correlation_id, body)
+            .request(method, path, token, &correlation_id, body)
             .ok_or(Outage::BadAnswer)?;
         let answer = self.client.request(request).await.map_err(|error| {
             tracing::debug!(%error, "no connection to the Vault server");
@@ -111,6 +120,7 @@ impl Transport {
 
     fn request(
         &self,
+        method: Method,
         path: &str,
         token: Option<&Token>,
         correlation_id: &str,
@@ -122,7 +132,8 @@ impl Transport {
             .path_and_query(format!("/v1/{path}"))
             .build()
             .ok()?;
-        let mut request = Request::post(uri).body(Full::new(Bytes::from(body))).ok()?;
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        (*request.method_mut(), *request.uri_mut()) = (method, uri);
         *request.headers_mut() = self.headers.clone();
         let correlation_id = HeaderValue::from_str(correlation_id).ok()?;
         request

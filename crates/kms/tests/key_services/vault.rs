@@ -287,6 +287,21 @@ async fn a_login_lasts_as_long_as_its_owner_wants() {
     let kms = bao.saker();
     let root = bao.new_key().await;
     let made = generate(&kms, &root).await.unwrap();
+    // Refusals of a key are no reason for more logins.
+    let logins = || bao.audit().matches("auth/approle/login").count();
+    let before = logins();
+    bao.off(&root, "policy").await;
+    for _ in 0..5 {
+        denied(
+            decrypt(&kms, &root, &made.wrapped).await,
+            &root,
+            Denial::AccessDenied,
+            "policy",
+        );
+    }
+    bao.on(&root, "policy").await;
+    opens(&kms, &root, &made).await;
+    assert_eq!(logins(), before);
     // The token alone is revoked: a new one is got within the call.
     let accessors = bao.run(&["list", "-format=json", "auth/token/accessors"]).await;
     let accessors: Vec<String> = serde_json::from_str(&accessors).unwrap();
