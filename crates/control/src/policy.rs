@@ -16,6 +16,8 @@ use crate::{ControlError, ProjectRecord, Registry, script};
 
 /// The condition key that every call of Saker carries.
 const CONTEXT_KEY: &str = "kms:EncryptionContext:saker:cluster";
+/// All names that a context of Saker's has ([`EncryptionContext`](saker_keyring::EncryptionContext)).
+const CONTEXT_NAMES: [&str; 3] = ["saker:cluster", "saker:database", "saker:purpose"];
 /// Name of the role's inline policy.
 pub(crate) const ROLE_POLICY_NAME: &str = "saker";
 
@@ -169,7 +171,7 @@ fn role_policy(roots: &[RootKeyId], patterns: &[String]) -> Value {
             "Effect": "Allow",
             "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
             "Resource": roots,
-            "Condition": { "StringLike": { CONTEXT_KEY: patterns } },
+            "Condition": condition(patterns),
         }],
     })
 }
@@ -182,7 +184,16 @@ fn key_statement(role_name: &str, role_arn: &str, patterns: &[String]) -> Value 
         "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
         // In a key's policy, the key itself.
         "Resource": "*",
-        "Condition": { "StringLike": { CONTEXT_KEY: patterns } },
+        "Condition": condition(patterns),
+    })
+}
+
+/// Names of context keys are compared without regard to case by the first and with it by the second, so that nothing but
+/// Saker's own context passes both.
+fn condition(patterns: &[String]) -> Value {
+    json!({
+        "StringLike": { CONTEXT_KEY: patterns },
+        "ForAllValues:StringEquals": { "kms:EncryptionContextKeys": CONTEXT_NAMES },
     })
 }
 

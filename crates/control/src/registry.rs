@@ -66,9 +66,7 @@ pub(crate) struct State {
 
 /// The right to make something under a key: the key stays registered as long as this lives.
 #[derive(Clone, Debug)]
-pub struct KeyPermit(
-    #[expect(dead_code, reason = "counted, never looked at")] Option<Arc<()>>,
-);
+pub struct KeyPermit(#[expect(dead_code, reason = "counted, never looked at")] Option<Arc<()>>);
 
 /// Who uses a key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

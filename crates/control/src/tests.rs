@@ -411,6 +411,15 @@ async fn policies_name_one_principal_two_actions_and_the_keys() {
         context,
         &serde_json::json!([other.id.as_str(), format!("{}-*", other.id)])
     );
+    let pairs = saker_keyring::EncryptionContext {
+        cluster: "c".into(),
+        database: "d".into(),
+        purpose: saker_keyring::KeyPurpose::ZoneKey,
+    }
+    .pairs();
+    let names =
+        &account.role_policy["Statement"][0]["Condition"]["ForAllValues:StringEquals"]["kms:EncryptionContextKeys"];
+    assert_eq!(names, &serde_json::json!(pairs.keys().collect::<Vec<_>>()));
     let script = policy.script();
     for part in [
         account.role_name.as_str(),
