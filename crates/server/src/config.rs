@@ -488,6 +488,10 @@ impl Config {
         if !budget_range.contains(&self.kms.calls_per_second_max) {
             return fail("kms.calls_per_second_max", format!("must be in {budget_range:?}"));
         }
+        let access_range = AuditSection::ACCESS_BYTES_MAX_RANGE;
+        if !access_range.contains(&self.audit.access_bytes_max) {
+            return fail("audit.access_bytes_max", format!("must be in {access_range:?}"));
+        }
         let probe_range = LeasePolicy::PROBE_INTERVAL_MS_MIN..=LeasePolicy::PROBE_INTERVAL_MS_MAX;
         if !probe_range.contains(&self.kms.probe_interval_ms) {
             return fail("kms.probe_interval_ms", format!("must be in {probe_range:?}"));
@@ -676,6 +680,10 @@ mod tests {
         refused(&format!("{vault}token = \"t\"\n"), "unknown field");
         assert!(read(&format!("{vault}token_file = \"t\"\n")).is_ok());
         refused(&format!("{SMALLEST}[kms.pkcs11]\nmodule = \"m\"\n"), "pin_file");
+        refused(
+            &format!("{SMALLEST}[audit]\naccess = true\naccess_bytes_max = 1000\n"),
+            "audit.access_bytes_max",
+        );
         refused("[kms]\nplatform_key_file = \"p\"\n", "data");
         assert!(matches!(
             Config::read(Path::new("/nowhere/saker.toml")),

@@ -108,8 +108,11 @@ pub(super) async fn identify(State(node): State<Arc<Node>>, mut request: Request
             }
         },
     };
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    request.extensions_mut().insert(caller.clone());
+    let mut response = next.run(request).await;
+    // For who records requests, further out.
+    response.extensions_mut().insert(caller);
+    response
 }
 
 /// Lets those through who may deal with the project of this cluster.

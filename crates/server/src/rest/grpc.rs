@@ -1,7 +1,7 @@
 //! Milvus's gRPC service on the same router: who asks, what is refused before it is a Milvus answer, and messages that
 //! are too large.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
@@ -12,10 +12,15 @@ use axum::{
 };
 use saker_model::Limits;
 use saker_proto::{MILVUS_RPCS, milvus::milvus_service_server::MilvusServiceServer};
+use serde_json::Map;
 use tonic::service::Routes;
 
 use super::text_of;
-use crate::{node::Node, rpc::Service};
+use crate::{
+    audit::{Accessed, Interface},
+    node::Node,
+    rpc::Service,
+};
 
 pub(super) fn router(node: &Arc<Node>) -> Router {
     let grpc = MilvusServiceServer::new(Service::new(Arc::clone(node)))
@@ -52,12 +57,23 @@ async fn edge(State(node): State<Arc<Node>>, request: Request, next: Next) -> Re
         .find(|known| **known == name)
         .copied()
         .unwrap_or("other");
+    let started = Instant::now();
     let mut response = next.run(request).await;
     if text_of(response.headers(), "grpc-status") == Some(OUT_OF_RANGE) {
         response = too_large().into_http::<axum::body::Body>();
     }
     if let Some(status) = text_of(response.headers(), "grpc-status").filter(|status| *status != "0") {
         node.metrics.rpc_refused(rpc, status);
+        // Who asked is not known, or was refused.
+        node.audit.accessed(Accessed {
+            action: rpc.into(),
+            interface: Interface::Grpc,
+            database: String::new(),
+            user: None,
+            params: Map::new(),
+            code: status.parse().unwrap_or(-1),
+            started,
+        });
     }
     response
 }

@@ -13,6 +13,7 @@ mod control;
 mod grpc;
 mod keys;
 mod plain;
+mod recorded;
 mod rekey;
 mod webhook;
 
@@ -62,7 +63,8 @@ pub fn router(node: Arc<Node>, fleet: Option<Arc<Fleet>>) -> Router {
         .merge(own)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&node), caller::identify))
-        .layer(middleware::from_fn(plain::as_json));
+        .layer(middleware::from_fn(plain::as_json))
+        .layer(middleware::from_fn_with_state(Arc::clone(&node), recorded::record));
     let grpc = grpc::router(&node);
     Router::new()
         .route("/healthz", get(health))
@@ -117,7 +119,9 @@ async fn no_such_path(request: Request) -> Response {
 
 /// A refusal as JSON.
 pub(crate) fn refusal(status: StatusCode, code: i32, message: &str) -> Response {
-    (status, Json(json!({ "code": code, "message": message }))).into_response()
+    let mut response = (status, Json(json!({ "code": code, "message": message }))).into_response();
+    response.extensions_mut().insert(recorded::RefusedWith(code));
+    response
 }
 
 fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
