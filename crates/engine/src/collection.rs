@@ -11,7 +11,7 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use saker_keyring::Unverified;
 use saker_model::{CollectionId, PartitionId};
-use saker_storage::{Expected, MetaBatch, MetaError};
+use saker_storage::{Expected, MetaBatch, MetaError, MetaKey};
 use tokio::sync::RwLockReadGuard;
 use tokio_util::task::TaskTracker;
 
@@ -44,7 +44,13 @@ pub(crate) struct Collection {
     pub(crate) opening: tokio::sync::Mutex<Option<TaskTracker>>,
     load: Mutex<Load>,
     dropped: AtomicBool,
+    /// Whether it is not known what is stored of it.
+    unsettled: AtomicBool,
 }
+
+/// Held while a collection's record is changed: the record as it is stored.
+#[derive(Debug)]
+pub(crate) struct RecordLock<'a>(tokio::sync::MutexGuard<'a, Unverified>);
 
 #[derive(Debug, Default)]
 struct Load {
@@ -57,6 +63,8 @@ struct Load {
 const LOAD_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// Pause before a store that failed is asked again what it holds.
 const SETTLE_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// How often it is asked.
+const SETTLE_TRIES: usize = 20;
 
 impl Collection {
     pub(crate) fn new(
@@ -77,6 +85,7 @@ impl Collection {
             opening: tokio::sync::Mutex::new(None),
             load: Mutex::default(),
             dropped: AtomicBool::new(false),
+            unsettled: AtomicBool::new(false),
         })
     }
     /// Its zone.
@@ -114,25 +123,41 @@ impl Collection {
         batch: MetaBatch,
         change: impl FnOnce(&mut CollectionRecord),
     ) -> Result<()> {
-        self.replace_record(batch, change, false).await
+        self.replace_record(&mut self.lock_record().await, batch, change, false)
+            .await
     }
     /// As [`Self::change_record_with`]; an error means that nothing was stored. Where the store's answer leaves that
-    /// open, it is asked until it tells, or the engine stops.
+    /// open, it is asked until it tells; if it never does, the collection is out of use until the next start.
     pub(crate) async fn change_record_for_good(
         &self,
         batch: MetaBatch,
         change: impl FnOnce(&mut CollectionRecord),
     ) -> Result<()> {
-        self.replace_record(batch, change, true).await
+        self.replace_record(&mut self.lock_record().await, batch, change, true)
+            .await
+    }
+    /// As [`Self::change_record_for_good`], for whoever looked at the record before, under the lock that this gives.
+    pub(crate) async fn change_locked_record_for_good(
+        &self,
+        lock: &mut RecordLock<'_>,
+        batch: MetaBatch,
+        change: impl FnOnce(&mut CollectionRecord),
+    ) -> Result<()> {
+        self.replace_record(lock, batch, change, true).await
+    }
+    /// The record does not change while this lives.
+    pub(crate) async fn lock_record(&self) -> RecordLock<'_> {
+        RecordLock(self.stored.lock().await)
     }
 
     async fn replace_record(
         &self,
+        lock: &mut RecordLock<'_>,
         mut batch: MetaBatch,
         change: impl FnOnce(&mut CollectionRecord),
         settle: bool,
     ) -> Result<()> {
-        let mut stored = self.stored.lock().await;
+        let stored = &mut *lock.0;
         let mut next = self.record();
         change(&mut next);
         let key = meta_key("collection", self.id)?;
@@ -145,18 +170,30 @@ impl Collection {
                 return Err(error.into());
             }
             Err(error) if !settle => return Err(error.into()),
-            Err(error) => loop {
-                match self.shared.meta.get(&key).await {
-                    Ok(Some(there)) if there.as_bytes() == value.as_bytes() => break,
-                    Ok(_) => return Err(error.into()),
-                    Err(_) if self.shared.stop.is_cancelled() => return Err(error.into()),
-                    Err(_) => tokio::time::sleep(SETTLE_AGAIN_AFTER).await,
-                }
-            },
+            Err(error) => self.settle(&key, value.as_bytes(), error).await?,
         }
         *stored = value.into_unverified();
         *self.record.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
+    }
+
+    /// Finds out whether a record was stored although the store failed.
+    ///
+    /// # Errors
+    /// It was not. Or nobody can tell: then the collection is out of use until the next start, which reads what is there.
+    async fn settle(&self, key: &MetaKey, record: &[u8], error: MetaError) -> Result<()> {
+        for _ in 0..SETTLE_TRIES {
+            match self.shared.meta.get(key).await {
+                Ok(Some(there)) if there.as_bytes() == record => return Ok(()),
+                Ok(_) => return Err(error.into()),
+                Err(_) if self.shared.stop.is_cancelled() => break,
+                Err(_) => tokio::time::sleep(SETTLE_AGAIN_AFTER).await,
+            }
+        }
+        self.unsettled.store(true, Ordering::Release);
+        self.close();
+        tracing::error!(collection = %self.id, "out of use until the next start: the disk failed, and what it holds is not known: {error}");
+        Err(error.into())
     }
 
     /// The collection in use, opened by recovery if it is not.
@@ -175,6 +212,16 @@ impl Collection {
         }
         if self.dropped.load(Ordering::Acquire) {
             return Err(Error::collection_not_found(&self.access().database(), &self.name()));
+        }
+        if self.unsettled.load(Ordering::Acquire) {
+            return Err(Error::new(
+                ErrorKind::Storage,
+                format!(
+                    "collection {} is out of use until the server starts again: the disk failed, and what it holds is \
+                     not known",
+                    self.name()
+                ),
+            ));
         }
         self.close();
         if let Some(before) = opening.as_ref() {

@@ -43,6 +43,7 @@ impl Engine {
         let lease = database.access.lease()?;
         let platform = self.shared.platform_lease()?;
         let _changes = database.changes.lock().await;
+        self.still_there(&database)?;
         let name = schema.name.clone();
         if database.names().aliases.contains_key(&name) {
             return Err(Error::new(

@@ -24,9 +24,11 @@ impl Engine {
         let lease = self.shared.platform_lease()?;
         let mut values = Vec::new();
         for (key, value) in self.shared.meta.scan(PREFIX).await? {
-            let plain = lease
-                .open_value(key.as_str(), &value)
-                .map_err(|error| self.shared.platform.explain(Error::opening(error, "metadata value", &key)))?;
+            let plain = lease.open_value(key.as_str(), &value).map_err(|error| {
+                self.shared
+                    .platform
+                    .explain(Error::opening(error, "metadata value", &key))
+            })?;
             let name = key.as_str().strip_prefix(PREFIX).unwrap_or_default();
             values.push((name.to_owned(), plain));
         }

@@ -22,7 +22,7 @@ use crate::{
     opened::stream_of,
     oracle::Oracle,
     records::{self, ClockRecord, ClusterRecord, CollectionRecord, DatabaseRecord, meta_key, seal},
-    rekey::Rekey,
+    rekey::{Fence, Rekey},
     shared::Shared,
     types::{KeyStatus, LockStatus},
     users::Users,
@@ -97,7 +97,8 @@ impl Engine {
         keys: Arc<dyn KeyService>,
         platform_root: RootKeyId,
     ) -> Result<Arc<Self>> {
-        let stores = stores.into();
+        let fence = Arc::new(Fence::default());
+        let stores = fence.around(stores.into());
         config
             .lease
             .checked()
@@ -134,6 +135,7 @@ impl Engine {
             objects: stores.objects,
             meta: stores.meta,
             log: stores.log,
+            fence,
             keys,
             oracle,
             cluster: cluster.cluster,

@@ -173,6 +173,7 @@ impl Opened {
         let decoded = std::mem::take(&mut *self.memory_mut());
         // Gigabytes may have to be overwritten: not on a thread that has other zones to lock.
         self.shared.compute.spawn(move || drop(decoded));
+        self.shared.overwrite_compute_stacks();
     }
     /// Stops its tasks. What is decoded stays for readers that have it, and for whoever took it over.
     pub(crate) fn retire(&self) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use saker_keyring::{KeyService, Lease};
+use saker_keyring::{KeyService, Lease, STACK_BYTES, leaving_no_trace, overwrite_stack};
 use saker_storage::{Log, MetaStore, ObjectStore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -11,8 +11,12 @@ use crate::{
     error::{Error, Result},
     events::Event,
     oracle::Oracle,
+    rekey::Fence,
     zones::Access,
 };
+
+/// How long parts of a search may still run after its database was locked: each segment looks at the lease.
+const LAST_PARTS_MAX: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Shared by all parts; owns the background tasks.
 pub(crate) struct Shared {
@@ -20,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) objects: Arc<dyn ObjectStore>,
     pub(crate) meta: Arc<dyn MetaStore>,
     pub(crate) log: Arc<dyn Log>,
+    /// What the stores above take no more.
+    pub(crate) fence: Arc<Fence>,
     pub(crate) keys: Arc<dyn KeyService>,
     pub(crate) oracle: Oracle,
     pub(crate) cluster: String,
@@ -63,7 +69,7 @@ impl Shared {
     }
     /// Runs CPU work on the blocking pool.
     pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        match tokio::task::spawn_blocking(work).await {
+        match tokio::task::spawn_blocking(|| leaving_no_trace::<STACK_BYTES, _>(work)).await {
             Ok(outcome) => outcome,
             Err(error) if error.is_cancelled() => Err(Error::new(
                 crate::ErrorKind::ShuttingDown,
@@ -72,6 +78,21 @@ impl Shared {
             Err(_) => Err(Error::internal("a worker panicked; see the server's log")),
         }
     }
+    /// Overwrites what searches have left on the stacks of the compute pool: parts of them run on other threads than
+    /// [`Self::compute`] itself. Each thread does it when it has nothing else to do; again a little later, for parts
+    /// that were still running.
+    pub(crate) fn overwrite_compute_stacks(self: &Arc<Self>) {
+        self.compute.spawn_broadcast(|_| overwrite_stack::<STACK_BYTES>());
+        let shared = Arc::clone(self);
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(LAST_PARTS_MAX) => {
+                    shared.compute.spawn_broadcast(|_| overwrite_stack::<STACK_BYTES>());
+                }
+                () = shared.stop.cancelled() => {}
+            }
+        });
+    }
     /// Runs CPU work on the compute pool: one hop there, one back.
     pub(crate) async fn compute<T: Send + 'static>(
         &self,
@@ -79,6 +100,7 @@ impl Shared {
     ) -> Result<T> {
         let (send, receive) = tokio::sync::oneshot::channel();
         self.compute.spawn(move || {
+            let work = || leaving_no_trace::<STACK_BYTES, _>(work);
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
             let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a worker panicked; see the server's log")));
             // Nobody waits any more if the caller went away.

@@ -90,6 +90,8 @@ impl Engine {
     }
 
     async fn mark_dropping(&self, database: &Database, collection: &Arc<Collection>) -> Result<Receipt> {
+        // What the receipt says of the zone's keys stays so until they are destroyed.
+        let mut lock = collection.lock_record().await;
         let record = collection.record();
         let access = collection.access();
         let mut receipt = Receipt::begun(&self.shared, ReceiptKind::Collection, database);
@@ -98,7 +100,11 @@ impl Engine {
         receipt.zone = access.zone.id().to_string();
         receipt.root = access.root();
         receipt.count(&self.shared, record.id).await?;
-        receipt.zone_keys = record.zone.as_ref().map(zone_keys).unwrap_or_default();
+        receipt.zone_keys = [&record.zone, &record.retiring]
+            .into_iter()
+            .flatten()
+            .flat_map(zone_keys)
+            .collect();
         let mut batch = MetaBatch::new();
         batch
             .delete(meta_key("body", record.id)?)
@@ -106,9 +112,9 @@ impl Engine {
         self.put_receipt(&mut batch, &receipt).await?;
         let id = receipt.id.clone();
         collection
-            .change_record_with(batch, |record| {
+            .change_locked_record_for_good(&mut lock, batch, |record| {
                 record.dropping = true;
-                record.zone = None;
+                (record.zone, record.retiring) = (None, None);
                 record.receipt = Some(id);
             })
             .await?;

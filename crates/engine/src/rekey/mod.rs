@@ -19,8 +19,10 @@
 //!
 //! Start reading at [`Engine::rotate_key`], then `run` for a job's life and `wrap` for the pass over a collection.
 
+mod fence;
 mod job;
 mod owner;
+mod platform;
 mod renew;
 mod run;
 mod wrap;
@@ -34,6 +36,7 @@ use saker_keyring::{RootKeyId, Unverified};
 use saker_storage::{MetaBatch, MetaKey};
 use tokio::sync::Semaphore;
 
+pub(crate) use fence::Fence;
 pub use job::{JobInfo, JobKind, JobState};
 
 use crate::{
@@ -98,6 +101,16 @@ impl Engine {
         self.begin_job(owner, record).await
     }
 
+    /// Begins to rotate the key of the cluster's own zone, which the catalog and the audit log are sealed under.
+    ///
+    /// # Errors
+    /// As [`Self::rotate_key`].
+    pub async fn rotate_platform_key(self: &Arc<Self>) -> Result<JobInfo> {
+        let owner = Owner::Platform(Arc::clone(&self.shared));
+        let record = JobRecord::new(&self.shared, JobKind::Rotate, &owner, owner.access().root());
+        self.begin_job(owner, record).await
+    }
+
     /// Begins to rotate the zone keys of everything under a root key (of all root keys if `None`): after the key service
     /// gave it new material, nothing depends on the old material any more. Zones that a job works on already get theirs
     /// after it.
@@ -105,8 +118,15 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::InvalidParameter`] if nothing is under this root key.
     pub async fn rewrap_keys(self: &Arc<Self>, root: Option<&RootKeyId>) -> Result<Vec<JobInfo>> {
+        let (this, root) = (Arc::clone(self), root.cloned());
+        self.to_its_end(async move { this.begin_rewrap(root.as_ref()).await })
+            .await
+    }
+
+    async fn begin_rewrap(self: &Arc<Self>, root: Option<&RootKeyId>) -> Result<Vec<JobInfo>> {
         let _turn = self.changes.lock().await;
         let mut owners = self.owners();
+        owners.push(Owner::Platform(Arc::clone(&self.shared)));
         owners.retain(|owner| root.is_none_or(|root| owner.access().root() == *root));
         if owners.is_empty() {
             let name = root.map_or_else(String::new, ToString::to_string);
@@ -172,6 +192,14 @@ impl Engine {
                 ),
             ));
         }
+        let this = Arc::clone(self);
+        self.to_its_end(async move { this.begin_change(owner, record).await })
+            .await
+    }
+
+    async fn begin_change(self: &Arc<Self>, owner: Owner, record: JobRecord) -> Result<JobInfo> {
+        let access = owner.access();
+        let _changes = self.changes.lock().await;
         self.refuse_second(&record)?;
         let busy = || {
             Error::new(
@@ -216,10 +244,14 @@ impl Engine {
         let owner = self
             .owner_of(&record)
             .ok_or_else(|| Error::invalid(format!("what job {id} was for is not there any more")))?;
-        job.change(&self.shared, MetaBatch::new(), |record| record.failure = None)
-            .await?;
-        self.spawn_job(owner, Arc::clone(&job));
-        Ok(job.info())
+        let this = Arc::clone(self);
+        let begin = async move {
+            job.change(&this.shared, MetaBatch::new(), |record| record.failure = None)
+                .await?;
+            this.spawn_job(owner, Arc::clone(&job));
+            Ok(job.info())
+        };
+        self.to_its_end(begin).await
     }
 
     /// All jobs that are under way, that failed, and the latest that are done, oldest first.
@@ -230,12 +262,23 @@ impl Engine {
 
     async fn begin_job(self: &Arc<Self>, owner: Owner, record: JobRecord) -> Result<JobInfo> {
         self.shared.check_running()?;
-        let _turn = self.changes.lock().await;
-        self.refuse_second(&record)?;
-        let job = Job::new(record);
-        job.change(&self.shared, MetaBatch::new(), |_| {}).await?;
-        self.spawn_job(owner, Arc::clone(&job));
-        Ok(job.info())
+        let this = Arc::clone(self);
+        let begin = async move {
+            let _turn = this.changes.lock().await;
+            this.refuse_second(&record)?;
+            let job = Job::new(record);
+            job.change(&this.shared, MetaBatch::new(), |_| {}).await?;
+            this.spawn_job(owner, Arc::clone(&job));
+            Ok(job.info())
+        };
+        self.to_its_end(begin).await
+    }
+
+    /// On a task of its own: what is begun goes to its end, whoever waits.
+    async fn to_its_end<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        let task = self.shared.tasks.spawn(work);
+        task.await
+            .unwrap_or_else(|_| Err(Error::internal("the task was lost; see the server's log")))
     }
 
     fn refuse_second(&self, record: &JobRecord) -> Result<()> {

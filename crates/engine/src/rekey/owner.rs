@@ -2,26 +2,31 @@
 
 use std::sync::Arc;
 
-use saker_keyring::ZoneRecord;
+use saker_keyring::{ZoneRecord, ZoneRecordError};
 use saker_model::{CollectionId, DatabaseId};
-use saker_storage::MetaBatch;
+use saker_storage::{Expected, MetaBatch};
 
-use super::job::JobRecord;
+use super::{commit_settled, job::JobRecord};
 use crate::{
     collection::Collection,
     database::Database,
     engine::Engine,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     records::meta_key,
     shared::Shared,
     zones::Access,
 };
+
+/// What stands for a database's id in a job for the cluster's own zone.
+pub(super) const PLATFORM: DatabaseId = DatabaseId(0);
 
 /// The owner of a zone.
 #[derive(Clone, Debug)]
 pub(super) enum Owner {
     Database(Arc<Database>),
     Collection(Arc<Collection>),
+    /// The cluster's own: the catalog, the audit log.
+    Platform(Arc<Shared>),
 }
 
 /// A zone's wrapped keys, as its owner's record holds them.
@@ -36,17 +41,19 @@ impl Owner {
         match self {
             Self::Database(database) => Arc::clone(&database.access),
             Self::Collection(collection) => collection.access(),
+            Self::Platform(shared) => Arc::clone(&shared.platform),
         }
     }
     pub(super) fn database_id(&self) -> DatabaseId {
         match self {
             Self::Database(database) => database.id,
             Self::Collection(collection) => collection.record().database,
+            Self::Platform(_) => PLATFORM,
         }
     }
     pub(super) fn collection_id(&self) -> Option<CollectionId> {
         match self {
-            Self::Database(_) => None,
+            Self::Database(_) | Self::Platform(_) => None,
             Self::Collection(collection) => Some(collection.id),
         }
     }
@@ -58,6 +65,7 @@ impl Owner {
                 database.under_its_key()
             }
             Self::Collection(collection) => vec![Arc::clone(collection)],
+            Self::Platform(_) => Vec::new(),
         }
     }
     /// Whether it is there still.
@@ -72,6 +80,7 @@ impl Owner {
                     .values()
                     .any(|other| Arc::ptr_eq(other, collection))
             }),
+            Self::Platform(_) => true,
         }
     }
 
@@ -122,9 +131,36 @@ impl Owner {
                 };
                 collection.change_record_for_good(batch, change).await?;
             }
+            Self::Platform(_) => stored = Some(store_platform(shared, batch, destroy, change).await?),
         }
         stored.ok_or_else(|| Error::internal("a collection with a zone of its own has none"))
     }
+}
+
+/// The cluster's own zone: its record is the one value that is not sealed.
+async fn store_platform(
+    shared: &Shared,
+    mut batch: MetaBatch,
+    destroy: bool,
+    change: impl FnOnce(&mut Wrapped, &mut bool),
+) -> Result<Wrapped> {
+    let key = meta_key("cluster", "platform")?;
+    let before = shared.meta.get(&key).await?;
+    let before = before.ok_or_else(|| Error::internal("the platform zone has no record"))?;
+    let damaged = |error: ZoneRecordError| Error::new(ErrorKind::Corrupt, error.to_string());
+    let mut wrapped = Wrapped {
+        zone: ZoneRecord::from_bootstrap_value(&before).map_err(damaged)?,
+        retiring: None,
+    };
+    change(&mut wrapped, &mut false);
+    let value = wrapped.zone.to_bootstrap_value().map_err(damaged)?;
+    batch.expect(key.clone(), Expected::Value(before));
+    if destroy {
+        batch.delete(key.clone());
+    }
+    batch.put(key.clone(), value.clone());
+    commit_settled(shared, batch, &key, &value.into_unverified()).await?;
+    Ok(wrapped)
 }
 
 impl Engine {
@@ -163,6 +199,7 @@ impl Engine {
     pub(super) fn owner_of(&self, record: &JobRecord) -> Option<Owner> {
         let databases = self.databases();
         match record.collection {
+            None if record.database == PLATFORM => Some(Owner::Platform(Arc::clone(&self.shared))),
             // A collection with a key of its own may have moved to another database since.
             Some(id) => databases.values().find_map(|database| {
                 let names = database.names();

@@ -12,7 +12,7 @@ use super::{
     FINISHED_MAX, Rekey,
     job::{Job, JobKind, Step, put},
     owner::{Owner, Wrapped},
-    renew, wrap,
+    platform, renew, wrap,
 };
 use crate::{
     engine::Engine,
@@ -71,57 +71,79 @@ const AGAIN_AFTER_MAX: Duration = Duration::from_secs(30);
 const STORE_FAILURES_MAX: u32 = 6;
 /// How often a locked zone is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Longest from reading a value of the catalog until it was opened.
+const READ_MAX: Duration = Duration::from_secs(5);
 /// Passes over a zone before the job fails because there is always something left.
 const PASSES_MAX: usize = 8;
 
-/// A job's task: ends when it is done, failed or its owner is gone, and with the engine.
+/// A job's task: ends when it is done, failed or its owner is gone, and with the engine. Only its waiting is broken off by
+/// a stop: what it stores, it stores to the end.
 pub(super) async fn run(engine: Weak<Engine>, shared: Arc<Shared>, rekey: Arc<Rekey>, owner: Owner, job: Arc<Job>) {
-    let stop = shared.stop.clone();
     let access = owner.access();
-    let work = async {
-        let _alone = access.rekeying.lock().await;
-        let (mut pause, mut failures) = (AGAIN_AFTER_MIN, 0);
-        loop {
-            job.wait_for(None);
-            let outcome = {
-                // Not held while it waits for a key.
-                let Ok(_turn) = rekey.turns.acquire().await else { return };
-                steps(&engine, &shared, &owner, &job).await
-            };
-            let Err(trouble) = outcome else {
-                trim(&shared, &rekey).await;
-                return;
-            };
-            if engine.upgrade().is_some_and(|engine| !owner.is_there(&engine)) {
-                tracing::info!(job = job.id(), "what the job was for is gone");
-                rekey.jobs().remove(&job.id());
-                if let Err(error) = job.forget(&shared).await {
-                    tracing::warn!(job = job.id(), "job not removed: {error}");
-                }
-                return;
-            }
-            failures += 1;
-            match what_next(&access, trouble, failures).await {
-                Next::Unlocked(reason) => {
-                    failures = 0;
-                    job.wait_for(Some(reason));
-                    while !access.zone.is_unlocked() || !shared.platform.zone.is_unlocked() {
-                        tokio::time::sleep(LOOK_EVERY).await;
-                    }
-                }
-                Next::Again(reason) => {
-                    tracing::warn!(job = job.id(), reason, "key job goes on in a moment");
-                    job.wait_for(Some(reason));
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(AGAIN_AFTER_MAX);
-                }
-                Next::Fail(reason) => return fail(&shared, &job, reason).await,
-            }
-        }
+    let Some(_alone) = unless_stopped(&shared, access.rekeying.lock()).await else {
+        return;
     };
+    let (mut pause, mut failures) = (AGAIN_AFTER_MIN, 0);
+    loop {
+        job.wait_for(None);
+        let outcome = {
+            // Not held while it waits for a key.
+            let Some(Ok(_turn)) = unless_stopped(&shared, rekey.turns.acquire()).await else {
+                return;
+            };
+            steps(&engine, &shared, &owner, &job).await
+        };
+        let Err(trouble) = outcome else {
+            return trim(&shared, &rekey).await;
+        };
+        if engine.upgrade().is_some_and(|engine| !owner.is_there(&engine)) {
+            return give_up(&shared, &rekey, &job).await;
+        }
+        failures += 1;
+        let Some(next) = unless_stopped(&shared, what_next(&access, trouble, failures)).await else {
+            return;
+        };
+        let waited = match next {
+            Next::Unlocked(reason) => {
+                failures = 0;
+                job.wait_for(Some(reason));
+                unless_stopped(&shared, unlocked(&shared, &access)).await
+            }
+            Next::Again(reason) => {
+                tracing::warn!(job = job.id(), reason, "key job goes on in a moment");
+                job.wait_for(Some(reason));
+                let waited = unless_stopped(&shared, tokio::time::sleep(pause)).await;
+                pause = (pause * 2).min(AGAIN_AFTER_MAX);
+                waited
+            }
+            Next::Fail(reason) => return fail(&shared, &job, reason).await,
+            Next::Stop => return,
+        };
+        if waited.is_none() {
+            return;
+        }
+    }
+}
+
+/// What comes of `waiting`; `None` if the engine stops before.
+async fn unless_stopped<T>(shared: &Shared, waiting: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
-        () = stop.cancelled() => {}
-        () = work => {}
+        () = shared.stop.cancelled() => None,
+        done = waiting => Some(done),
+    }
+}
+
+async fn unlocked(shared: &Shared, access: &Access) {
+    while !access.zone.is_unlocked() || !shared.platform.zone.is_unlocked() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn give_up(shared: &Shared, rekey: &Rekey, job: &Job) {
+    tracing::info!(job = job.id(), "what the job was for is gone");
+    rekey.jobs().remove(&job.id());
+    if let Err(error) = job.forget(shared).await {
+        tracing::warn!(job = job.id(), "job not removed: {error}");
     }
 }
 
@@ -130,12 +152,17 @@ enum Next {
     Unlocked(String),
     Again(String),
     Fail(String),
+    /// The engine stops; the next start goes on.
+    Stop,
 }
 
 async fn what_next(access: &Arc<Access>, trouble: Trouble, failures: u32) -> Next {
     let denied = matches!(&trouble, Trouble::KeyService(KeyServiceError::Denied { .. }));
     let outage = matches!(&trouble, Trouble::KeyService(KeyServiceError::Unavailable { .. }));
     let error = trouble.into_error(access);
+    if error.kind == ErrorKind::ShuttingDown {
+        return Next::Stop;
+    }
     if denied {
         // Is the key itself denied, or this one use of it?
         let watchers = access.watchers();
@@ -206,7 +233,7 @@ async fn steps(engine: &Weak<Engine>, shared: &Arc<Shared>, owner: &Owner, job: 
             }
             Step::Wrapping => {
                 let target = ZoneKeyVersion::new(record.target.unwrap_or(0));
-                wrap_all(shared, owner, job, target).await?;
+                wrap_all(engine, shared, owner, job, target).await?;
                 finish(engine, shared, owner, job, target).await?;
             }
             Step::Writing => {
@@ -299,19 +326,36 @@ fn watchers_of(engine: &Engine, wrapped: &Wrapped) -> Vec<Arc<crate::zones::Watc
 }
 
 /// Wraps every data key under the target version, until a pass finds none that is not.
-async fn wrap_all(shared: &Arc<Shared>, owner: &Owner, job: &Arc<Job>, target: ZoneKeyVersion) -> Result<(), Trouble> {
+async fn wrap_all(
+    engine: &Weak<Engine>,
+    shared: &Arc<Shared>,
+    owner: &Owner,
+    job: &Arc<Job>,
+    target: ZoneKeyVersion,
+) -> Result<(), Trouble> {
     let access = owner.access();
     for _ in 0..PASSES_MAX {
-        let collections = owner.collections().await;
-        let mut total = 0;
-        for collection in &collections {
-            total += wrap::count(shared, collection).await?;
+        if let Owner::Platform(_) = owner {
+            let gone = || Error::new(ErrorKind::ShuttingDown, "the server is shutting down");
+            let engine = engine.upgrade().ok_or_else(gone)?;
+            platform::wrap(&engine, target, job).await?;
+        } else {
+            let collections = owner.collections().await;
+            let mut total = 0;
+            for collection in &collections {
+                total += wrap::count(shared, collection).await?;
+            }
+            job.count_from(total);
+            for collection in &collections {
+                wrap::wrap(shared, &access, collection, target, job).await?;
+            }
         }
-        job.count_from(total);
-        for collection in &collections {
-            wrap::wrap(shared, &access, collection, target, job).await?;
-        }
+        // From here on nothing under an older key is stored any more: the look that follows is the last word.
+        shared.fence.raise(access.zone.id(), target).await;
         let mut left = 0;
+        if let Owner::Platform(_) = owner {
+            left += platform::count_older(shared, target).await?;
+        }
         for collection in owner.collections().await {
             left += wrap::count_older(shared, &access, &collection, target).await?;
         }
@@ -400,6 +444,10 @@ async fn forget_older(
             // A collection that was shut reads everything anew.
             tracing::debug!(collection = %collection.id, "not waited for: {error}");
         }
+    }
+    if let Owner::Platform(_) = owner {
+        // Values of the catalog are read in many places, each in a moment.
+        let _stops = unless_stopped(shared, tokio::time::sleep(READ_MAX)).await;
     }
     let _nobody_opens = access.opening.write().await;
     // A dead lease: the keys are gone already, and come back without these.

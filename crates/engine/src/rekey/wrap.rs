@@ -168,10 +168,11 @@ where
             let task = opened.tasks.spawn(async move {
                 let _builds_wait = this.sealing.write().await;
                 let _maintenance = this.maintenance.lock().await;
-                tokio::select! {
-                    () = this.stop.cancelled() => Err(interrupted(&this)),
-                    done = work => done,
+                if this.stop.is_cancelled() {
+                    return Err(interrupted(&this));
                 }
+                // Not broken off by a stop: what it stores, it stores to the end.
+                work.await
             });
             return task.await.unwrap_or_else(|_| Err(interrupted(&opened))).map(Some);
         }

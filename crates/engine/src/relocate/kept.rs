@@ -147,14 +147,15 @@ impl KeptMove {
     }
 
     /// Writes the headers and forgets the move; tries until that is done or the engine stops, after which the next start
-    /// does it.
-    pub(super) async fn finish(&self, shared: &Shared) {
+    /// does it. Calls `failed` whenever it was not done.
+    pub(super) async fn finish(&self, shared: &Shared, mut failed: impl FnMut()) {
         loop {
             let done = match self.write_headers(shared).await {
                 Ok(()) => self.forget(shared).await,
                 Err(error) => Err(error),
             };
             let Err(error) = done else { return };
+            failed();
             tracing::error!(collection = %self.record.collection, "headers of a moved collection not written, trying again: {error}");
             tokio::select! {
                 () = shared.stop.cancelled() => return,

@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use saker_model::{CollectionSchema, Limits};
 use saker_storage::MetaBatch;
+use tokio::sync::oneshot;
 
 use crate::{
     collection::Collection,
@@ -78,13 +79,19 @@ impl Engine {
     /// aliases, which are names in its database; a locked zone, of either database. The collection is as before then.
     pub async fn move_collection(self: &Arc<Self>, request: MoveRequest) -> Result<Moved> {
         let this = Arc::clone(self);
+        let (send, receive) = oneshot::channel();
         // On a task of its own: what is begun goes to its end, whoever waits.
-        let task = self.shared.tasks.spawn(async move { this.relocate(request).await });
-        task.await
+        self.shared.tasks.spawn(async move {
+            let mut answer = Answer(Some(send));
+            let outcome = this.relocate(request, &mut answer).await;
+            answer.give(outcome);
+        });
+        receive
+            .await
             .unwrap_or_else(|_| Err(Error::internal("the move was lost; see the server's log")))
     }
 
-    async fn relocate(&self, request: MoveRequest) -> Result<Moved> {
+    async fn relocate(&self, request: MoveRequest, answer: &mut Answer) -> Result<Moved> {
         self.shared.check_running()?;
         let (from, to) = (self.database(&request.database)?, self.database(&request.to)?);
         let name = request.name.unwrap_or_else(|| request.collection.clone());
@@ -124,7 +131,7 @@ impl Engine {
             self.move_record(&route, &collection).await?;
             0
         } else {
-            self.move_zone(&route, &collection).await?
+            self.move_zone(&route, &collection, answer).await?
         };
         self.shared.emit(&Event::CollectionMoved {
             from_database: route.from.name().to_owned(),
@@ -133,17 +140,13 @@ impl Engine {
             collection: route.name.clone(),
             headers,
         });
-        Ok(Moved {
-            database: route.to.name().to_owned(),
-            collection: route.name.clone(),
-            headers,
-            own_key: collection.own_key,
-        })
+        Ok(route.moved(headers, collection.own_key))
     }
 
     /// A collection with a zone of its own: it takes its zone along.
     async fn move_record(&self, route: &Route, collection: &Arc<Collection>) -> Result<()> {
         let _changes = route.lock().await;
+        self.still_there(&route.to)?;
         route.check(collection)?;
         collection
             .change_record_for_good(MetaBatch::new(), |record| {
@@ -157,7 +160,7 @@ impl Engine {
     }
 
     /// A collection under its database's key. How many headers were wrapped anew.
-    async fn move_zone(&self, route: &Route, collection: &Arc<Collection>) -> Result<u64> {
+    async fn move_zone(&self, route: &Route, collection: &Arc<Collection>, answer: &mut Answer) -> Result<u64> {
         let shared = &self.shared;
         let lease = route.to.access.lease()?;
         let opened = collection.open().await?;
@@ -178,6 +181,7 @@ impl Engine {
             opening = collection.opening.lock() => opening,
             () = opened.stop.cancelled() => return Err(interrupted(&opened)),
         };
+        self.still_there(&route.to)?;
         route.check(collection)?;
         if !collection
             .current()
@@ -221,7 +225,9 @@ impl Engine {
         collection.hand_over(Arc::clone(&next), &mut opening);
         drop((changes, opening, manifest, definition, maintenance));
         opened.tasks.wait().await;
-        kept.finish(shared).await;
+        // It is moved; if the disk fails now, that is no reason to make anybody wait.
+        let moved = route.moved(kept.headers(), false);
+        kept.finish(shared, || answer.give(Ok(moved.clone()))).await;
         self.sweep(&next).await;
         drop(new_maintenance);
         collection.go_on();
@@ -238,6 +244,19 @@ impl Engine {
     }
 }
 
+/// Who waits for a move.
+struct Answer(Option<oneshot::Sender<Result<Moved>>>);
+
+impl Answer {
+    /// The first answer counts.
+    fn give(&mut self, outcome: Result<Moved>) {
+        if let Some(send) = self.0.take() {
+            // Whoever asked may have gone away.
+            let _gone = send.send(outcome);
+        }
+    }
+}
+
 /// From where to where.
 pub(crate) struct Route {
     from: Arc<Database>,
@@ -247,6 +266,14 @@ pub(crate) struct Route {
 }
 
 impl Route {
+    fn moved(&self, headers: u64, own_key: bool) -> Moved {
+        Moved {
+            database: self.to.name().to_owned(),
+            collection: self.name.clone(),
+            headers,
+            own_key,
+        }
+    }
     /// No job changes the keys of either zone while these live.
     ///
     /// # Errors

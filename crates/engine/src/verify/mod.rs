@@ -109,6 +109,8 @@ struct Walk {
     databases: BTreeMap<DatabaseId, Database>,
     collections: BTreeMap<CollectionId, Collection>,
     out: Found,
+    /// Bytes of all metadata values.
+    values_bytes: u64,
     seen: AtomicU64,
     total: u64,
 }
@@ -200,6 +202,7 @@ impl Walk {
             databases: BTreeMap::new(),
             collections: BTreeMap::new(),
             out,
+            values_bytes: 0,
             seen: AtomicU64::new(0),
         };
         walk.platform = walk.bootstrap();
@@ -210,6 +213,8 @@ impl Walk {
     fn finish(mut self) -> Verification {
         self.definitions();
         let mut out = std::mem::take(&mut self.out);
+        // So far there are values alone.
+        self.values_bytes = out.items.iter().map(|item| item.bytes).sum();
         let mut jobs = Vec::new();
         let mut streams: BTreeMap<&str, Vec<(LogSequence, &StoredEntry)>> = BTreeMap::new();
         for entry in &self.entries {
@@ -389,13 +394,18 @@ impl Walk {
             }
         };
         self.step(entry.bytes);
+        // Its values are items of their own; no byte counts twice.
+        let values: u64 = match kind {
+            ItemKind::MetadataFile => self.values_bytes,
+            _ => 0,
+        };
         out.items.push(Item {
             path: entry.path.clone(),
             kind,
             collection: None,
             zone: None,
             version: None,
-            bytes: entry.bytes,
+            bytes: entry.bytes.saturating_sub(values),
             frames: 0,
             verdict,
         });

@@ -96,7 +96,7 @@ pub struct Item {
     pub zone: Option<ZoneId>,
     /// The version of the zone's key that its header names.
     pub version: Option<u32>,
-    /// Its length, in bytes.
+    /// Its length, in bytes; of the metadata file what is around its values.
     pub bytes: u64,
     /// Frames, records or pieces that were opened; 0 if none was.
     pub frames: u64,
