@@ -92,7 +92,10 @@ async fn a_moved_collection_is_under_the_other_key_alone() {
     cluster.kms.set(&cluster.customer, KmsAnswer::Right);
     engine.check_keys_now().await.unwrap();
     let error = engine.search(search_request("b", "c", 1, 3)).await.unwrap_err();
-    assert!(matches!(&error.kind, ErrorKind::ZoneLocked { root, .. } if *root == other), "{error}");
+    assert!(
+        matches!(&error.kind, ErrorKind::ZoneLocked { root, .. } if *root == other),
+        "{error}"
+    );
     cluster.kms.set(&other, KmsAnswer::Right);
     engine.check_keys_now().await.unwrap();
     // There and back again, under another name.
@@ -107,7 +110,9 @@ async fn a_moved_collection_is_under_the_other_key_alone() {
     drop(engine);
     clean(&cluster).await;
     let events = cluster.events.0.lock().unwrap();
-    let moves = events.iter().filter(|event| matches!(event, Event::CollectionMoved { .. }));
+    let moves = events
+        .iter()
+        .filter(|event| matches!(event, Event::CollectionMoved { .. }));
     assert_eq!(moves.count(), 2);
 }
 
@@ -228,7 +233,10 @@ async fn power_failures_at_every_write_of_a_move() {
             let moved = engine.has_collection("b", "c").await.unwrap();
             let (here, there) = if moved { ("b", "a") } else { ("a", "b") };
             whole_in(&engine, here, there, "c").await;
-            assert!(moved || answer.is_err(), "after {writes} writes: acknowledged and not there");
+            assert!(
+                moved || answer.is_err(),
+                "after {writes} writes: acknowledged and not there"
+            );
             outcomes.insert(moved);
             engine.shutdown().await;
             drop(engine);
@@ -282,13 +290,19 @@ async fn what_cannot_be_moved_stays_as_it_is() {
         cluster.kms.set(root, KmsAnswer::Deny(Denial::Disabled));
         engine.check_keys_now().await.unwrap();
         let error = engine.move_collection(request("a", "c", "b")).await.unwrap_err();
-        assert!(matches!(&error.kind, ErrorKind::ZoneLocked { root: named, .. } if named == root), "{error}");
+        assert!(
+            matches!(&error.kind, ErrorKind::ZoneLocked { root: named, .. } if named == root),
+            "{error}"
+        );
         cluster.kms.set(root, KmsAnswer::Right);
         engine.check_keys_now().await.unwrap();
     }
     // A plain rename says which command does it.
     let error = engine.rename_collection("a", "c", "b", "d").await.unwrap_err();
-    assert!(error.message.contains("saker collection move a.c --to b --name d"), "{error}");
+    assert!(
+        error.message.contains("saker collection move a.c --to b --name d"),
+        "{error}"
+    );
     whole_in(&engine, "a", "b", "c").await;
 }
 
@@ -317,7 +331,10 @@ async fn a_collection_with_its_own_key_takes_it_along() {
     loaded(&engine, "b", "own").await;
     assert_eq!(ids(&engine, "b", "own").await, (0..20).collect::<Vec<_>>());
     let shown = engine.describe_collection("b", "own").await.unwrap();
-    assert_eq!((shown.database.as_str(), &shown.properties["cipher.ezID"]), ("b", &zone));
+    assert_eq!(
+        (shown.database.as_str(), &shown.properties["cipher.ezID"]),
+        ("b", &zone)
+    );
     engine.shutdown().await;
     drop(engine);
     let engine = cluster.open().await;

@@ -13,9 +13,13 @@ const DB: &str = "zone";
 
 fn under(name: &str, root: &RootKeyId) -> CollectionSpec {
     let mut spec = spec(name);
-    spec.properties = [("cipher.enabled", "true"), ("cipher.key", root.as_str()), ("mmap", "no")]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into();
+    spec.properties = [
+        ("cipher.enabled", "true"),
+        ("cipher.key", root.as_str()),
+        ("mmap", "no"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into();
     spec
 }
 
@@ -36,7 +40,10 @@ async fn two_collections(cluster: &Cluster, own: &RootKeyId) -> Arc<Engine> {
 
 async fn refused(engine: &Arc<Engine>, name: &str, collection: Option<&str>, root: &RootKeyId) {
     let search = engine.search(search_request(DB, name, 1, 3)).await.unwrap_err();
-    let query = engine.query(query_request(DB, name, "id == 1", &["*"])).await.unwrap_err();
+    let query = engine
+        .query(query_request(DB, name, "id == 1", &["*"]))
+        .await
+        .unwrap_err();
     let insert = engine.insert(DB, name, None, rows(900..901)).await.unwrap_err();
     let describe = engine.describe_collection(DB, name).await.unwrap_err();
     for error in [search, query, insert, describe] {
@@ -53,7 +60,10 @@ async fn refused(engine: &Arc<Engine>, name: &str, collection: Option<&str>, roo
         if let Some(collection) = collection {
             assert!(error.message.contains(&format!("[collection={collection}]")), "{error}");
         }
-        assert!(error.message.contains(root.as_str()) && error.message.contains(DB), "{error}");
+        assert!(
+            error.message.contains(root.as_str()) && error.message.contains(DB),
+            "{error}"
+        );
     }
     let LoadState::Locked { refusal } = engine.load_state(DB, name).await.unwrap() else {
         panic!("not locked")
@@ -66,7 +76,10 @@ async fn each_key_darkens_its_own_data_alone() {
     let cluster = Cluster::new();
     let own = cluster.kms.add_root();
     let engine = two_collections(&cluster, &own).await;
-    let turns = [("own", Some("own"), "plain", &own), ("plain", None, "own", &cluster.customer)];
+    let turns = [
+        ("own", Some("own"), "plain", &own),
+        ("plain", None, "own", &cluster.customer),
+    ];
     for round in 0..2 {
         for (dark, named, bright, root) in turns {
             cluster.kms.set(root, KmsAnswer::Deny(Denial::Disabled));
@@ -78,7 +91,10 @@ async fn each_key_darkens_its_own_data_alone() {
             assert_eq!(count(&engine, DB, bright).await, before + 1);
             // Names of both are there, whatever is locked.
             let names: Vec<_> = engine.list_collections(DB).await.unwrap();
-            assert_eq!(names.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["own", "plain"]);
+            assert_eq!(
+                names.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(),
+                ["own", "plain"]
+            );
             assert!(engine.has_collection(DB, dark).await.unwrap());
             cluster.kms.set(root, KmsAnswer::Right);
             engine.check_keys_now().await.unwrap();
@@ -130,17 +146,28 @@ async fn what_is_shown_listed_and_refused() {
     let plain = engine.describe_collection(DB, "plain").await.unwrap().properties;
     assert!(!plain.keys().any(|key| key.starts_with("cipher.")), "{plain:?}");
     let users = |states: Vec<saker_engine::KeyStatus>, root: &RootKeyId| {
-        states.into_iter().find(|state| state.root == *root).map(|state| state.databases)
+        states
+            .into_iter()
+            .find(|state| state.root == *root)
+            .map(|state| state.databases)
     };
     let states = engine.key_states().await.unwrap();
     assert_eq!(users(states.clone(), &own).unwrap(), ["zone/own"]);
     assert_eq!(users(states, &cluster.customer).unwrap(), ["zone"]);
     // The list and the refusals follow a new name.
     engine.rename_collection(DB, "own", "", "renamed").await.unwrap();
-    assert_eq!(users(engine.key_states().await.unwrap(), &own).unwrap(), ["zone/renamed"]);
+    assert_eq!(
+        users(engine.key_states().await.unwrap(), &own).unwrap(),
+        ["zone/renamed"]
+    );
 
     let alter = engine
-        .alter_collection(DB, "renamed", [("cipher.key".to_owned(), "x".to_owned())].into(), Vec::new())
+        .alter_collection(
+            DB,
+            "renamed",
+            [("cipher.key".to_owned(), "x".to_owned())].into(),
+            Vec::new(),
+        )
         .await;
     assert_eq!(alter.unwrap_err().kind, ErrorKind::InvalidParameter);
     let alter = engine
@@ -155,7 +182,10 @@ async fn what_is_shown_listed_and_refused() {
     let unknown: RootKeyId = "arn:aws:kms:us-east-1:000000000000:key/none".parse().unwrap();
     let error = engine.create_collection(DB, under("c", &unknown)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::KeyUnusable { root: unknown.clone() });
-    assert!(users(engine.key_states().await.unwrap(), &unknown).is_none(), "a key that nobody uses is watched");
+    assert!(
+        users(engine.key_states().await.unwrap(), &unknown).is_none(),
+        "a key that nobody uses is watched"
+    );
     assert!(!engine.has_collection(DB, "c").await.unwrap());
 
     // The same again is fine; with another key, or without, it is another collection.
