@@ -324,10 +324,10 @@ impl Collection {
 
     /// Goes on as `next`, in the zone that `next` is in. The one before stops its tasks; what it has decoded is shared
     /// with `next`, and its readers come to their end. The caller holds `opening`.
-    pub(crate) fn hand_over(&self, next: Arc<Opened>, opening: &mut Option<TaskTracker>) {
+    pub(crate) fn hand_over(&self, next: &Arc<Opened>, opening: &mut Option<TaskTracker>) {
         *opening = Some(next.tasks.clone());
         self.access.store(Arc::clone(&next.access));
-        let before = self.opened.swap(Some(Arc::clone(&next)));
+        let before = self.opened.swap(Some(Arc::clone(next)));
         if let Some(before) = before {
             before.retire();
         }

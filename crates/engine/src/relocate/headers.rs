@@ -9,6 +9,7 @@ use crate::{
     flush::key_deletes_path,
     opened::Opened,
     records::Manifest,
+    zones::Access,
 };
 
 /// Most files and log segments that a collection may have to be moved: their new headers are kept in one transaction.
@@ -22,8 +23,11 @@ pub(super) struct Wrapped {
     pub(super) log: Vec<(LogSequence, SealedHeader)>,
 }
 
-/// Opens each header under the collection's zone and wraps its data key for `zone`. Changes nothing.
-pub(super) async fn wrap_anew(opened: &Opened, manifest: &Manifest, zone: &Lease) -> Result<Wrapped> {
+/// Opens each header under the collection's zone and wraps its data key for the zone `to`. Changes nothing.
+///
+/// # Errors
+/// A locked zone, by its name; damage; a failed store.
+pub(super) async fn wrap_anew(opened: &Opened, manifest: &Manifest, to: &Access, zone: &Lease) -> Result<Wrapped> {
     let files = files_of(opened, manifest)?;
     let segments = opened.shared.log.segments(&opened.stream).await?;
     let count = files.len() + segments.len();
@@ -36,7 +40,7 @@ pub(super) async fn wrap_anew(opened: &Opened, manifest: &Manifest, zone: &Lease
     let reads = files.into_iter().map(|(path, identity)| async move {
         let header = opened.shared.objects.get_range(&path, 0..HEADER_BYTES as u64).await?;
         let wrapped = zone.rewrap_header(&opened.lease, identity, &header);
-        let wrapped = wrapped.map_err(|error| refused(error, "file", &path))?;
+        let wrapped = wrapped.map_err(|error| refused(&opened.access, to, error, "file", &path))?;
         Ok::<_, Error>((path, wrapped))
     });
     let objects = futures::stream::iter(reads)
@@ -48,7 +52,7 @@ pub(super) async fn wrap_anew(opened: &Opened, manifest: &Manifest, zone: &Lease
         let (file, header) = opened.shared.log.read_header(&opened.stream, segment.sequence).await?;
         let kind = FileKind::Log;
         let wrapped = zone.rewrap_header(&opened.lease, FileIdentity { file, kind }, &header);
-        let wrapped = wrapped.map_err(|error| refused(error, "log segment", &segment.sequence))?;
+        let wrapped = wrapped.map_err(|error| refused(&opened.access, to, error, "log segment", &segment.sequence))?;
         log.push((segment.sequence, wrapped));
     }
     Ok(Wrapped { objects, log })
@@ -72,9 +76,10 @@ fn files_of(opened: &Opened, manifest: &Manifest) -> Result<Vec<(ObjectPath, Fil
     Ok(files)
 }
 
-fn refused(error: RewrapError, what: &str, id: &dyn std::fmt::Display) -> Error {
+/// Either zone may have been locked meanwhile.
+fn refused(from: &Access, to: &Access, error: RewrapError, what: &str, id: &dyn std::fmt::Display) -> Error {
     match error {
-        RewrapError::Open(error) => Error::opening(error, what, id),
-        RewrapError::Seal(error) => error.into(),
+        RewrapError::Open(error) => from.explain(Error::opening(error, what, id)),
+        RewrapError::Seal(error) => to.explain(error.into()),
     }
 }

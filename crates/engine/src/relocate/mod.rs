@@ -25,8 +25,9 @@ mod kept;
 
 use std::sync::Arc;
 
+use saker_keyring::{Lease, Unverified};
 use saker_model::{CollectionSchema, Limits};
-use saker_storage::MetaBatch;
+use saker_storage::{Expected, MetaBatch};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -161,49 +162,80 @@ impl Engine {
 
     /// A collection under its database's key. How many headers were wrapped anew.
     async fn move_zone(&self, route: &Route, collection: &Arc<Collection>, answer: &mut Answer) -> Result<u64> {
-        let shared = &self.shared;
         let lease = route.to.access.lease()?;
         let opened = collection.open().await?;
-        let explain = |error| opened.access.explain(error);
         let maintenance = opened.maintenance.lock().await;
         // Files and log segments are what moves; nobody writes rows now.
-        opened.flush_held().await.map_err(explain)?;
+        let flushed = opened.flush_held().await;
+        flushed.map_err(|error| opened.access.explain(error))?;
         let definition = opened.definition.lock().await;
         let manifest = opened.manifest.lock().await;
         if !opened.memory().is_flushed() {
-            return Err(interrupted(&opened));
+            return Err(stopped(&opened));
         }
-        let wrapped = headers::wrap_anew(&opened, &manifest.manifest, &lease).await;
-        let wrapped = wrapped.map_err(|error| route.to.access.explain(explain(error)))?;
+        let wrapped = headers::wrap_anew(&opened, &manifest.manifest, &route.to.access, &lease).await?;
 
         let changes = route.lock().await;
         let mut opening = tokio::select! {
             opening = collection.opening.lock() => opening,
-            () = opened.stop.cancelled() => return Err(interrupted(&opened)),
+            () = opened.stop.cancelled() => return Err(stopped(&opened)),
         };
         self.still_there(&route.to)?;
         route.check(collection)?;
-        if !collection
-            .current()
-            .is_some_and(|current| Arc::ptr_eq(&current, &opened))
-        {
-            return Err(interrupted(&opened));
+        let current = collection.current();
+        if !current.is_some_and(|current| Arc::ptr_eq(&current, &opened)) {
+            return Err(stopped(&opened));
         }
         let kept = KeptMove::new(collection, route, wrapped);
+        let place = self
+            .commit_move(route, collection, &kept, &lease, &opened, &definition, &manifest)
+            .await?;
+
+        // It is in the new database now, whatever comes.
+        let next = opened.under_zone(Arc::clone(&route.to.access), lease, place.definition, place.manifest);
+        let new_maintenance = next.maintenance.lock().await;
+        route.switch_names(collection);
+        collection.hand_over(&next, &mut opening);
+        drop((changes, manifest, definition, maintenance));
+        opened.tasks.wait().await;
+        // Its decoded segments belong to the new one alone: who locks that one wipes them.
+        drop(opened);
+        // It is moved; if the disk fails now, that is no reason to make anybody wait.
+        let moved = route.moved(kept.headers(), false);
+        kept.finish(&self.shared, || answer.give(Ok(moved.clone()))).await;
+        self.sweep(&next).await;
+        // Until here nobody may open it anew: its files could still have the old headers.
+        drop((new_maintenance, opening));
+        collection.go_on();
+        Ok(kept.headers())
+    }
+
+    /// The one commit that decides where the collection is.
+    #[expect(clippy::too_many_arguments, reason = "all that the commit has to agree with")]
+    async fn commit_move(
+        &self,
+        route: &Route,
+        collection: &Arc<Collection>,
+        kept: &KeptMove,
+        lease: &Lease,
+        opened: &Opened,
+        definition: &Unverified,
+        manifest: &ManifestState,
+    ) -> Result<Place> {
         let mut next = manifest.manifest.clone();
         next.version += 1;
         next.previous = hash(&manifest.stored);
-        let mut batch = kept.batch(shared)?;
+        let mut batch = kept.batch(&self.shared)?;
         let (body_key, manifest_key) = (meta_key("body", collection.id)?, meta_key("manifest", collection.id)?);
-        let sealed = seal(&lease, &body_key, &*opened.body.load_full())
-            .and_then(|body| Ok((body, seal(&lease, &manifest_key, &next)?)))
-            .map_err(|error| route.to.access.explain(error))?;
+        let explain = |error| route.to.access.explain(error);
+        let body_value = seal(lease, &body_key, &*opened.body.load_full()).map_err(explain)?;
+        let manifest_value = seal(lease, &manifest_key, &next).map_err(explain)?;
         // A removal leaves nothing of the old values, which open under the old zone's key, in the metadata file.
         for (key, old, new) in [
-            (body_key, definition.clone(), &sealed.0),
-            (manifest_key, manifest.stored.clone(), &sealed.1),
+            (body_key, definition, &body_value),
+            (manifest_key, &manifest.stored, &manifest_value),
         ] {
-            batch.expect(key.clone(), saker_storage::Expected::Value(old));
+            batch.expect(key.clone(), Expected::Value(old.clone()));
             batch.delete(key.clone()).put(key, new.clone());
         }
         collection
@@ -212,26 +244,13 @@ impl Engine {
                 record.name.clone_from(&route.name);
             })
             .await?;
-
-        // It is in the new database now, whatever comes.
-        let access = Arc::clone(&route.to.access);
-        let state = ManifestState {
-            manifest: next,
-            stored: sealed.1.into_unverified(),
-        };
-        let next = opened.under_zone(access, lease, sealed.0.into_unverified(), state);
-        let new_maintenance = next.maintenance.lock().await;
-        route.switch_names(collection);
-        collection.hand_over(Arc::clone(&next), &mut opening);
-        drop((changes, opening, manifest, definition, maintenance));
-        opened.tasks.wait().await;
-        // It is moved; if the disk fails now, that is no reason to make anybody wait.
-        let moved = route.moved(kept.headers(), false);
-        kept.finish(shared, || answer.give(Ok(moved.clone()))).await;
-        self.sweep(&next).await;
-        drop(new_maintenance);
-        collection.go_on();
-        Ok(kept.headers())
+        Ok(Place {
+            definition: body_value.into_unverified(),
+            manifest: ManifestState {
+                manifest: next,
+                stored: manifest_value.into_unverified(),
+            },
+        })
     }
 
     /// Removes files that no manifest names: what tasks of the old zone were writing when they were stopped.
@@ -241,6 +260,23 @@ impl Engine {
         if let Err(error) = swept {
             tracing::warn!(collection = %opened.collection, "left-over files not removed before it is opened next: {error}");
         }
+    }
+}
+
+/// Definition and manifest as they are stored after the commit.
+struct Place {
+    definition: Unverified,
+    manifest: ManifestState,
+}
+
+/// Why a move ended before its commit.
+fn stopped(opened: &Opened) -> Error {
+    match interrupted(opened) {
+        error if error.kind == ErrorKind::Storage => Error::new(
+            ErrorKind::Storage,
+            "the move was interrupted before it was done; the collection is as before, try again",
+        ),
+        refusal => refusal,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::common::{
 use saker_engine::{Engine, Error, ErrorKind, Event, LoadState, MoveRequest, WalkObserver, verify};
 use saker_keyring::{Denial, RootKeyId};
 use saker_storage::{EmbeddedStores, ReadOnlyStores};
-use saker_testing::{FaultPlan, KmsAnswer, faulty_stores};
+use saker_testing::{Fault, FaultPlan, KmsAnswer, Operation, faulty_stores};
 
 fn request(from: &str, name: &str, to: &str) -> MoveRequest {
     MoveRequest {
@@ -248,6 +248,38 @@ async fn power_failures_at_every_write_of_a_move() {
         }
     }
     assert_eq!(outcomes.len(), 2, "power failed before and after the commit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_after_the_commit_makes_nobody_wait_and_loses_nothing() {
+    let cluster = Cluster::new();
+    let (engine, other) = two_databases(&cluster).await;
+    engine.shutdown().await;
+    drop(engine);
+    let plan = FaultPlan::new(1);
+    let stores = EmbeddedStores::open(&cluster.dir).await.unwrap();
+    let engine = cluster.open_stores(faulty_stores(stores, &plan)).await.unwrap();
+    loaded(&engine, "a", "c").await;
+    engine.flush("a", &["c".into()]).await.unwrap();
+    plan.chance(Operation::ObjectReplaceHeaders, 1.0, &[Fault::LoseBefore]);
+    // The commit is done, but the store says that it failed.
+    plan.next(Operation::MetaCommit, [Some(Fault::LoseAfter)]);
+    engine.move_collection(request("a", "c", "b")).await.unwrap();
+    let found = search(&engine, "b", "c", 9, 5).await;
+    assert_eq!(ints(&found.ids), brute_force(expected(), &vector(9), 5));
+    // Locked and unlocked before the headers are written: loading waits, and takes no old header for damage.
+    cluster.kms.set(&other, KmsAnswer::Deny(Denial::Disabled));
+    engine.check_keys_now().await.unwrap();
+    let error = engine.search(search_request("b", "c", 1, 3)).await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::ZoneLocked { .. }), "{error}");
+    cluster.kms.set(&other, KmsAnswer::Right);
+    engine.check_keys_now().await.unwrap();
+    assert_ne!(engine.load_state("b", "c").await.unwrap(), LoadState::Loaded);
+    plan.clear();
+    whole_in(&engine, "b", "a", "c").await;
+    engine.shutdown().await;
+    drop(engine);
+    clean(&cluster).await;
 }
 
 fn cluster_roots(cluster: &Cluster) -> [RootKeyId; 2] {
