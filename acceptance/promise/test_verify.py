@@ -36,21 +36,20 @@ class Inspector:
         options = self.vault.saker.kms_options()
         return boto3.client("kms", **{**options, "endpoint_url": f"http://127.0.0.1:{self._port}"})
 
-    def look(self, data: Path | None = None) -> tuple[int, dict]:
+    def look(self, data: Path | None = None, *options: str) -> tuple[int, dict]:
         command = [binary(), "verify", "--json", "--dir", str(data or self.vault.data)]
         command += ["--kms-endpoint", f"http://127.0.0.1:{self._port}"]
         if data:
             command += ["--platform-key-file", str(self._directory / "platform.key")]
-        outcome = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert outcome.returncode in (0, 1), outcome.stderr
-        if not outcome.stdout:
-            # The log itself refuses to open; there is nothing to walk then.
-            return 1, {"ok": False, "findings": [{"what": outcome.stderr}]}
+        outcome = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, check=False)
+        # Whatever is wrong with the data: the report is there, and it is whole.
+        assert outcome.returncode in (0, 1, 3) and outcome.stdout, outcome.stderr
         return outcome.returncode, json.loads(outcome.stdout)
 
     def is_whole(self) -> dict:
         code, report = self.look()
-        assert code == 0 and report["ok"] and report["findings"] == [], report
+        assert report["ok"] and report["findings"] == [], report
+        assert code == (3 if report["locked"] else 0) and report["complete"] == (code == 0)
         return report
 
     def names(self, path: Path) -> None:
@@ -60,7 +59,9 @@ class Inspector:
         assert code == 1 and not report["ok"], f"{path.name}: nothing was noticed"
         # A log segment goes by its stream and number.
         wanted = path.parent.name if path.suffix == ".log" else path.name
-        assert found and all(wanted in what for what in found), f"{path}: {report['findings']}"
+        # A directory that is not Saker's is named too.
+        strange = str(path.parent.relative_to(self.vault.data))
+        assert found and all(wanted in what or what == strange for what in found), f"{path}: {report['findings']}"
 
 
 @pytest.fixture
@@ -68,6 +69,12 @@ def inspector(own_saker: Saker):
     inspector = Inspector(Vault(own_saker))
     yield inspector
     inspector.close()
+
+
+def write(path: Path, content: bytes) -> None:
+    """As Saker would leave it: for its owner alone."""
+    path.write_bytes(content)
+    path.chmod(0o600)
 
 
 def flipped(path: Path, at: int) -> bytes:
@@ -99,7 +106,7 @@ def test_shortened_lengthened_and_missing_files_are_noticed(inspector: Inspector
         inspector.names(path)
     path.unlink()
     inspector.names(path)
-    path.write_bytes(whole)
+    write(path, whole)
     other = inspector.vault.files["ours"]["objects"][0]
     shutil.copy(other, path)
     inspector.names(path)
@@ -111,7 +118,6 @@ def test_a_damaged_log_is_noticed(inspector: Inspector) -> None:
     logs = [path for files in inspector.vault.files.values() for path in files["log"] if path.suffix == ".log"]
     noticed = 0
     for path in logs:
-        # The last group may be a torn tail as far as the bytes tell, so only what is before it.
         for at in (0, 30, 45, 60, 140, 200):
             before = flipped(path, at)
             inspector.names(path)
@@ -129,6 +135,8 @@ def test_files_that_are_not_sealed_are_noticed(inspector: Inspector) -> None:
         path.write_bytes(b"rows in the clear")
         inspector.names(path)
         path.unlink()
+        if path.parent.name == "x":
+            path.parent.rmdir()
     inspector.is_whole()
     # Begins as a sealed file does, but belongs to nothing.
     stray = near / "00000000-0000-4000-8000-000000000000"

@@ -30,7 +30,7 @@ class Vault:
                 self.arns[name] = new_key(saker)
                 client = sealed_database(saker, name, self.arns[name])
             self.libraries[name] = Library(client, seed=seed)
-            new = {path for part in ("objects", "log") for path in (self.data / part).rglob("*") if path.is_file()} - seen
+            new = {path for part in ("objects", "log") for path in (self.data / part).rglob("*") if self._is_rows(path)} - seen
             seen |= new
             # In order of size, so that what stands for the same column of two databases has the same place.
             by_size = sorted(new, key=lambda path: path.stat().st_size)
@@ -42,6 +42,11 @@ class Vault:
         assert saker.stop() == 0
         self.whole = saker.directory / "whole"
         shutil.copytree(self.data, self.whole)
+
+    @staticmethod
+    def _is_rows(path: Path) -> bool:
+        """Not the server's own log streams, nor the journals of headers."""
+        return path.is_file() and not path.name.startswith(".") and path.parent.name not in ("audit", "access")
 
     def mend(self) -> None:
         shutil.rmtree(self.data)

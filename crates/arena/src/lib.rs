@@ -6,11 +6,16 @@
 //! them from whoever may read the process's memory. Where the system allows no more locked memory (`RLIMIT_MEMLOCK`), keys
 //! are kept in pages that are not locked rather than not at all: that is logged once and stands in [`status`].
 //!
+//! Beside it, a way to overwrite what calls have left on the stack: [`leaving_no_trace`].
+//!
 //! Start reading at [`Slot`]; `pages` has the system calls. Beside `index` this is the only crate of the workspace that
 //! may contain `unsafe`.
 
 mod pages;
 mod slots;
+mod stack;
+
+pub use stack::{STACK_BYTES, leaving_no_trace, overwrite_stack};
 
 use std::sync::{Mutex, PoisonError};
 

@@ -128,3 +128,29 @@ fn threads_share_the_arena() {
         }
     });
 }
+
+/// Writes a pattern far down the stack and gives the address where it stood.
+#[inline(never)]
+fn dirty() -> usize {
+    let mut room = [0x5A_u8; 8 << 10];
+    std::hint::black_box(&mut room).as_ptr().addr()
+}
+
+/// Bytes of the process's own memory, by way of the kernel: what lies below the stack pointer cannot be looked at otherwise.
+fn memory(address: usize, bytes: usize) -> Vec<u8> {
+    use std::io::{Read as _, Seek as _};
+    let mut file = std::fs::File::open("/proc/self/mem").unwrap();
+    file.seek(std::io::SeekFrom::Start(address as u64)).unwrap();
+    let mut data = vec![0; bytes];
+    file.read_exact(&mut data).unwrap();
+    data
+}
+
+#[test]
+fn work_leaves_no_trace_on_the_stack() {
+    let dirty_bytes = |address| memory(address, 8 << 10).iter().filter(|byte| **byte == 0x5A).count();
+    let left = stack::on_its_own_stack(dirty);
+    assert!(dirty_bytes(left) > 1_000, "calls do leave something");
+    let left = leaving_no_trace::<STACK_BYTES, _>(dirty);
+    assert!(dirty_bytes(left) < 100, "{} bytes are left", dirty_bytes(left));
+}

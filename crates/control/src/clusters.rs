@@ -153,6 +153,17 @@ impl Registry {
             }),
         }
     }
+    /// Root key of a cluster's new databases that name none.
+    #[must_use]
+    pub fn default_key(&self, cluster: &ClusterId) -> Option<RootKeyId> {
+        if *cluster == self.standalone.id {
+            return self.standalone.default_key.clone();
+        }
+        read(&self.state)
+            .clusters
+            .get(cluster)
+            .and_then(|record| record.default_key.clone())
+    }
     /// Whether this means the server's own cluster.
     #[must_use]
     pub fn is_standalone(&self, id_or_name: &str) -> bool {

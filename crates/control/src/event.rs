@@ -93,6 +93,7 @@ mod tests {
 
     const ARN: &str = "arn:aws:kms:us-east-1:000000000000:key/abc-1";
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers make it in place")]
     fn cloudtrail(detail: Value) -> Value {
         json!({
             "version": "0", "id": "1", "detail-type": "AWS API Call via CloudTrail", "source": "aws.kms",

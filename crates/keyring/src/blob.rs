@@ -6,7 +6,10 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use zeroize::Zeroizing;
 
-use crate::{OpenError, PlainKey, cipher};
+use crate::{
+    OpenError, PlainKey,
+    cipher::{self, leaving_no_trace},
+};
 
 /// Seals and opens small values. Derived from a [`PlainKey`] for one purpose.
 pub struct BlobKey(RandomizedNonceKey);
@@ -19,7 +22,7 @@ impl BlobKey {
         let derived = cipher::derive(key.expose_bytes(), b"saker blob v1", &[purpose.as_bytes()])
             .expect("32 bytes are within HKDF's limit");
         Self(
-            cipher::leaving_no_trace(|| RandomizedNonceKey::new(&AES_256_GCM, derived.expose_bytes()))
+            leaving_no_trace(|| RandomizedNonceKey::new(&AES_256_GCM, derived.expose_bytes()))
                 .expect("32 bytes are an AES-256 key"),
         )
     }
@@ -67,6 +70,6 @@ impl std::fmt::Debug for BlobKey {
 #[must_use]
 #[expect(clippy::expect_used, reason = "without randomness nothing may go on")]
 pub fn random_key() -> PlainKey {
-    PlainKey::written_by(|bytes| cipher::leaving_no_trace(|| aws_lc_rs::rand::fill(bytes)))
+    PlainKey::written_by(|bytes| leaving_no_trace(|| aws_lc_rs::rand::fill(bytes)))
         .expect("the operating system gives random bytes")
 }

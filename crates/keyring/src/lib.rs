@@ -27,6 +27,9 @@ mod value;
 mod zone;
 mod zone_record;
 
+/// For work on what was opened, as the ciphers do it for theirs.
+pub use saker_arena::{STACK_BYTES, leaving_no_trace, overwrite_stack};
+
 pub use blob::{BlobKey, random_key};
 pub use calls::{CallObserver, CallReason, KeyCall, KeyOperation, ObserverSlot};
 pub use error::{AddKeyError, OpenError, RewrapError, SealError, UnlockError, ZoneLocked};

@@ -19,6 +19,7 @@ mod context;
 mod file;
 mod key_file;
 pub mod pkcs11;
+mod secret_file;
 pub mod server;
 mod services;
 pub mod vault;

@@ -2,8 +2,8 @@
 //! blocking pool, never on the async threads.
 
 use saker_keyring::{
-    FileId, FileIdentity, FileKind, FileOpener, FileSealer, FrameSize, HEADER_BYTES, Lease, OpenError, SealError,
-    Unverified,
+    FileId, FileIdentity, FileKind, FileOpener, FileSealer, FrameSize, HEADER_BYTES, Lease, OpenError, STACK_BYTES,
+    SealError, Unverified, leaving_no_trace,
 };
 use saker_model::{FieldId, SegmentId};
 use saker_storage::{ObjectPath, ObjectStore};
@@ -91,7 +91,7 @@ pub(crate) async fn write(
         fill(&mut sealer)?;
         sealer.finish()
     };
-    let object = tokio::task::spawn_blocking(seal)
+    let object = tokio::task::spawn_blocking(|| leaving_no_trace::<STACK_BYTES, _>(seal))
         .await
         .map_err(|_| SegmentError::Stopped)??;
     let bytes = object.len();
@@ -128,7 +128,7 @@ pub(crate) async fn read<T: Send + 'static>(
             .map_err(DecodeError::from)
             .and_then(|opened| decode(&opened))
     };
-    let decoded = tokio::task::spawn_blocking(open)
+    let decoded = tokio::task::spawn_blocking(|| leaving_no_trace::<STACK_BYTES, _>(open))
         .await
         .map_err(|_| SegmentError::Stopped)?;
     decoded.map_err(|error| match error {

@@ -7,7 +7,7 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt};
 use saker_index::{Hit, RowMask, Vectors};
-use saker_keyring::Lease;
+use saker_keyring::{Lease, STACK_BYTES, leaving_no_trace};
 use saker_model::{Bitmap, CollectionSchema, Column, FieldId, PrimaryKey, SegmentId, Timestamp};
 use saker_storage::ObjectStore;
 
@@ -94,8 +94,8 @@ impl SealedSegment {
             }
         };
         let (manifest, owned_schema) = (manifest.clone(), Arc::clone(&schema));
-        let built =
-            tokio::task::spawn_blocking(move || Self::build(manifest, owned_schema, columns, timestamps, deletes));
+        let build = move || Self::build(manifest, owned_schema, columns, timestamps, deletes);
+        let built = tokio::task::spawn_blocking(|| leaving_no_trace::<STACK_BYTES, _>(build));
         let sealed = Arc::new(built.await.map_err(|_| SegmentError::Stopped)??);
         for entry in &sealed.manifest.indexes {
             let index = load_index_over(lease, store, prefix, &sealed, entry).await?;

@@ -95,19 +95,36 @@ impl Node {
         let Membership { cluster, registry, .. } = &self.membership;
         registry.permit(cluster, root).map_err(Failure::invalid)
     }
-    /// The same for the key that the properties of a new database or collection name; `None` if they name none that could
-    /// be one (the engine says what is wrong then).
+    /// The same for the key that a new collection's properties name; `None` if they name none that could be one (the engine
+    /// says what is wrong then).
     ///
     /// # Errors
     /// As [`Self::permit_key`].
-    pub fn permit_named_key(&self, properties: &BTreeMap<String, String>) -> Result<Option<KeyPermit>, Failure> {
+    pub fn permit_collection_key(&self, properties: &BTreeMap<String, String>) -> Result<Option<KeyPermit>, Failure> {
         let named = properties.get(CIPHER_KEY).and_then(|text| text.trim().parse().ok());
         named
             .filter(|root| *root != RootKeyId::platform_file())
             .map(|root| self.permit_key(&root))
             .transpose()
     }
+    /// The same for a new database, which goes under the cluster's default key if its properties name none.
+    ///
+    /// # Errors
+    /// As [`Self::permit_key`].
+    pub fn permit_database_key(&self, properties: &BTreeMap<String, String>) -> Result<Option<KeyPermit>, Failure> {
+        let declined = properties
+            .get(CIPHER_ENABLED)
+            .is_some_and(|text| text.eq_ignore_ascii_case("false"));
+        if properties.contains_key(CIPHER_KEY) || declined {
+            return self.permit_collection_key(properties);
+        }
+        let Membership { cluster, registry, .. } = &self.membership;
+        let default = registry.default_key(cluster);
+        default.map(|root| self.permit_key(&root)).transpose()
+    }
 }
 
 /// The property by which a new database or collection names its root key.
 const CIPHER_KEY: &str = "cipher.key";
+/// The property by which a database declines the default key.
+const CIPHER_ENABLED: &str = "cipher.enabled";

@@ -178,7 +178,9 @@ impl Opened {
             clock: Arc::clone(&clock),
             ..settings.engine.clone()
         };
-        let engine = Engine::open(config, stores, Arc::clone(&keys) as _, settings.platform_root.clone()).await?;
+        let opening = Engine::open(config, stores, Arc::clone(&keys) as _, settings.platform_root.clone());
+        // It is large, and stands in the futures of everything that starts a cluster.
+        let engine = Box::pin(opening).await?;
         audit.attach(&engine, &settings.audit).await?;
         let auth = Authenticator::new(settings.auth_required)?;
         auth.prepare(&engine).await?;

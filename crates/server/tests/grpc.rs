@@ -36,7 +36,7 @@ async fn start(dir: &TempDir, auth_required: bool) -> Running {
         audit: saker_server::audit::AuditSection::default(),
     };
     let listener = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-    Running::start(settings, listener, None).await.unwrap()
+    Box::pin(Running::start(settings, listener, None)).await.unwrap()
 }
 
 async fn client(running: &Running) -> Client {

@@ -94,6 +94,8 @@ struct State {
     writes: u64,
     /// The power fails at this write.
     off_at_write: Option<u64>,
+    /// This write alone goes like this.
+    fault_at_write: Option<(u64, Fault)>,
     off: bool,
 }
 
@@ -108,6 +110,7 @@ impl FaultPlan {
             counts: BTreeMap::new(),
             writes: 0,
             off_at_write: None,
+            fault_at_write: None,
             off: false,
         })))
     }
@@ -128,12 +131,18 @@ impl FaultPlan {
         state.off_at_write = Some(state.writes + writes);
     }
 
+    /// The write after `writes` more ones goes like this, whatever it writes; nothing else does.
+    pub fn fault_after(&self, writes: u64, fault: Fault) {
+        let mut state = self.state();
+        state.fault_at_write = Some((state.writes + writes, fault));
+    }
+
     /// Forgets all faults to come, and the power is back.
     pub fn clear(&self) {
         let mut state = self.state();
         state.queued.clear();
         state.chances.clear();
-        (state.off_at_write, state.off) = (None, false);
+        (state.off_at_write, state.fault_at_write, state.off) = (None, None, false);
     }
 
     /// Whether the power has failed.
@@ -161,6 +170,11 @@ impl FaultPlan {
         if operation.writes() {
             state.off |= state.off_at_write.is_some_and(|at| state.writes >= at);
             state.writes += 1;
+            if let Some((at, fault)) = state.fault_at_write
+                && at + 1 == state.writes
+            {
+                return Some(fault);
+            }
         }
         if state.off {
             return Some(Fault::LoseBefore);

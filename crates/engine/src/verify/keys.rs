@@ -150,7 +150,9 @@ async fn unlocked(keys: &dyn KeyService, record: &ZoneRecord) -> Result<Lease, L
         is_finding: true,
         of_root: false,
     };
-    let plain = decrypt_all(keys, record, CallReason::Verify).await.map_err(locked)?;
+    let plain = decrypt_all(keys, record, CallReason::Verify)
+        .await
+        .map_err(|error| locked(&error))?;
     let zone = Zone::locked(record.zone);
     zone.unlock(plain).map_err(refused)?;
     zone.lease().map_err(|error| Locked {
@@ -160,8 +162,8 @@ async fn unlocked(keys: &dyn KeyService, record: &ZoneRecord) -> Result<Lease, L
     })
 }
 
-fn locked(error: KeyServiceError) -> Locked {
-    let (is_finding, of_root) = match &error {
+fn locked(error: &KeyServiceError) -> Locked {
+    let (is_finding, of_root) = match error {
         KeyServiceError::Denied { denial, .. } => match denial {
             Denial::InvalidCiphertext => (true, false),
             // May hold for one encryption context only.

@@ -2,14 +2,19 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
+mod crash_steps;
 mod crud;
 mod faults;
 mod hostile;
 mod indexes;
 mod many_zones;
+mod moves;
+mod own_key;
+mod receipts;
 mod recovery;
 mod rekey;
 mod revocation;
 mod sealed;
 mod stress;
+mod tamper;
 mod virtual_time;

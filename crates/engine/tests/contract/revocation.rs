@@ -19,6 +19,7 @@ fn assert_locked(error: &Error, cluster: &Cluster, reason: &str) {
         database,
         root,
         reason: said,
+        ..
     } = &error.kind
     else {
         panic!("{error:?}")

@@ -8,6 +8,8 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use saker_arena::{STACK_BYTES, leaving_no_trace};
+
 use super::GraphParams;
 use super::links::{GrowingLinks, Links, NONE, Neighbours};
 use super::walk::{Ground, Scratch, Step};
@@ -72,7 +74,7 @@ fn in_chunks<W: Default>(
             // Without this thread the others do its share.
             let _ = thread::Builder::new()
                 .name("index-build".into())
-                .spawn_scoped(scope, run);
+                .spawn_scoped(scope, || leaving_no_trace::<STACK_BYTES, _>(run));
         }
         run();
     });

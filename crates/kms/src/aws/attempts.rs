@@ -96,9 +96,9 @@ impl<'a> OpenAttempts<'a> {
     }
     /// The call is over with `outcome`, which is that of the last attempt.
     pub(super) fn end<T>(mut self, outcome: &Result<T, KeyServiceError>) {
-        self.report(outcome.as_ref().map(drop).map_err(Clone::clone));
+        self.report(&outcome.as_ref().map(drop).map_err(Clone::clone));
     }
-    fn report(&mut self, outcome: Result<(), KeyServiceError>) {
+    fn report(&mut self, outcome: &Result<(), KeyServiceError>) {
         self.ended = true;
         let attempts = std::mem::take(&mut *self.attempts.list());
         let last = attempts.len().saturating_sub(1);
@@ -132,7 +132,7 @@ impl Drop for OpenAttempts<'_> {
     fn drop(&mut self) {
         if !self.ended {
             let outcome = Err(self.asked.failed(Outage::Timeout));
-            self.report(outcome);
+            self.report(&outcome);
         }
     }
 }

@@ -25,6 +25,7 @@ use super::{
     module::Module,
     verdict::{self, Failure},
 };
+use crate::secret_file;
 
 /// A token as its thread has it.
 pub(super) struct Token {
@@ -207,13 +208,7 @@ impl Token {
             tracing::warn!(path = %self.pin_file.display(), %error, "the PKCS#11 PIN file cannot be used");
             Failure::Outage(Outage::Failed)
         };
-        let bytes = Zeroizing::new(std::fs::read(&self.pin_file).map_err(|error| refused(&error))?);
-        let pin = std::str::from_utf8(&bytes).map_err(|_| refused(&"it is not text"))?;
-        let pin = pin.trim_end_matches(['\r', '\n']);
-        if pin.is_empty() || pin.len() > PIN_BYTES_MAX {
-            return Err(refused(&"it must hold a PIN"));
-        }
-        Ok(Zeroizing::new(pin.to_owned()))
+        secret_file::read(&self.pin_file, PIN_BYTES_MAX).map_err(|error| refused(&error))
     }
 }
 
@@ -351,26 +346,5 @@ mod tests {
                 prop_assert_eq!(read.iv.len(), IV_BYTES);
             }
         }
-    }
-
-    #[test]
-    fn a_pin_file_must_hold_a_pin() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("pin");
-        let token = Token::new(Module::shared(Path::new("/nowhere")), "t", &path);
-        assert!(token.pin().is_err());
-        #[expect(clippy::disallowed_methods, reason = "a test writes its own file")]
-        let write = |text: &str| std::fs::write(&path, text).unwrap();
-        for (text, pin) in [
-            ("1234\n", Some("1234")),
-            ("a b\r\n", Some("a b")),
-            ("", None),
-            ("\n", None),
-        ] {
-            write(text);
-            assert_eq!(token.pin().ok().as_deref().map(String::as_str), pin);
-        }
-        write(&"1".repeat(256));
-        assert!(token.pin().is_err());
     }
 }

@@ -32,7 +32,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::Arc,
     time::Duration,
 };
 
@@ -183,18 +183,20 @@ impl LocalKeyServer {
             () = overdue => Ok(()),
             () = sweep(Arc::clone(&self.core)) => Ok(()),
         };
-        let core = Arc::downgrade(&self.core);
+        let core = Arc::clone(&self.core);
         drop(self);
-        released(&core).await;
+        released(core).await;
         outcome
     }
 }
 
 /// Waits until nothing uses the directory any more: a look for due keys may still be running on a thread of its own, and
 /// the connection that was closed last may not be gone yet. Gives up after [`RELEASE_SECONDS_MAX`].
-async fn released(core: &Weak<Core>) {
+async fn released(core: Arc<Core>) {
+    // Holds on to the last one, and lets it go itself: a count of none could be seen while another thread is still
+    // closing the lock file.
     let wait = async {
-        while core.strong_count() > 0 {
+        while Arc::strong_count(&core) > 1 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };

@@ -5,7 +5,6 @@
 //! whoever writes the file may renew or replace it as well.
 
 use std::{
-    io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -22,6 +21,7 @@ use super::{
     transport::Transport,
     verdict::{self, Verdict},
 };
+use crate::secret_file;
 
 /// A token. Never printed.
 pub(super) struct Token {
@@ -130,7 +130,7 @@ impl Login {
         role_id: &str,
         secret_id_file: &Path,
     ) -> Result<Token, LoginFailure> {
-        let secret_id = read_secret(secret_id_file, "secret id").await?;
+        let secret_id = read_secret(secret_id_file, "secret id")?;
         let body = json!({ "role_id": role_id, "secret_id": secret_id.as_str() });
         let path = format!("auth/{mount}/login");
         let answer = transport
@@ -158,7 +158,7 @@ impl Login {
     }
 
     async fn token_of_file(&self, transport: &Transport, path: &Path) -> Result<Token, LoginFailure> {
-        let text = read_secret(path, "token").await?;
+        let text = read_secret(path, "token")?;
         let is_known = |kept: &Kept| *kept.text == text && kept.renew_at.is_none_or(|at| at > Instant::now());
         let known = self.kept().as_ref().is_some_and(is_known);
         let token = Token { text, kept: false };
@@ -225,23 +225,17 @@ fn after(seconds: u64, part: u32, whole: u32) -> Option<Instant> {
     Instant::now().checked_add(life * part / whole)
 }
 
-async fn read_secret(path: &Path, what: &str) -> Result<Zeroizing<String>, LoginFailure> {
+/// The one word of the file. The file is small and local: reading it takes no longer than handing it to another thread.
+fn read_secret(path: &Path, what: &str) -> Result<Zeroizing<String>, LoginFailure> {
     let refused = |error: &dyn std::fmt::Display| {
         tracing::warn!(path = %path.display(), %error, "the file with the Vault {what} cannot be used");
         LoginFailure::File
     };
-    let bytes = tokio::fs::read(path)
-        .await
-        .map_err(|error: io::Error| refused(&error))?;
-    let bytes = Zeroizing::new(bytes);
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| refused(&"it is not text"))?
-        .trim();
-    let printable = |byte: u8| byte.is_ascii_graphic();
-    if text.is_empty() || text.len() > SECRET_BYTES_MAX || !text.bytes().all(printable) {
+    let text = secret_file::read(path, SECRET_BYTES_MAX).map_err(|error| refused(&error))?;
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(refused(&"it must hold one word"));
     }
-    Ok(Zeroizing::new(text.to_owned()))
+    Ok(text)
 }
 
 #[derive(Deserialize)]

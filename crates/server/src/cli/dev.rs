@@ -77,7 +77,14 @@ pub(super) async fn run(options: Options, log: &LogOptions) -> Result<Outcome, F
         Some(_) => None,
         None => Some(KeyServer::start(&dir, options.kms_port, &credentials_file, log).await?),
     };
-    let started = start_database(&options, &dir, key_server.as_ref(), &credentials_file, listener).await;
+    let started = Box::pin(start_database(
+        &options,
+        &dir,
+        key_server.as_ref(),
+        &credentials_file,
+        listener,
+    ))
+    .await;
     let running = match started {
         Ok(running) => running,
         Err(error) => {
@@ -173,7 +180,7 @@ async fn start_database(
             ..Default::default()
         },
     };
-    Ok(Running::start(settings, listener, None).await?)
+    Ok(Box::pin(Running::start(settings, listener, None)).await?)
 }
 
 fn places(dir: &Path, running: &Running, endpoint: &str) -> console::Places {

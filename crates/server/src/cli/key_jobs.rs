@@ -124,9 +124,10 @@ async fn all(client: &Client) -> Result<Vec<Value>, Failed> {
 
 async fn begin(common: &Common, path: &str, request: &Value) -> Result<Outcome, Failed> {
     let answer = common.client.post(path, request).await?;
-    let jobs = match answer {
-        Value::Array(jobs) => jobs,
-        job => vec![job],
+    let jobs = if let Value::Array(jobs) = answer {
+        jobs
+    } else {
+        vec![answer]
     };
     finish(common, jobs).await
 }

@@ -24,6 +24,7 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use saker_keyring::{STACK_BYTES, overwrite_stack};
 use tokio_util::sync::CancellationToken;
 
 /// A vector database whose customer holds the keys.
@@ -168,14 +169,23 @@ pub fn run() -> ExitCode {
         output::error(format_args!("--log-level: {error}"));
         return ExitCode::from(2);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        // Requests leave parts of rows and keys on the stack of the thread that they ran on.
+        .on_thread_park(overwrite_stack::<STACK_BYTES>)
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             output::error(format_args!("cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(Box::pin(execute(cli)));
+    // On the runtime's own threads, whose stacks are overwritten, and not on this one.
+    let outcome = runtime.block_on(runtime.spawn(execute(cli))).unwrap_or_else(|_| {
+        // What panicked is in the log.
+        Err("the program ended without a result".into())
+    });
     // Nothing that is still running on a blocking thread may hold up the exit.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match outcome {
@@ -191,10 +201,10 @@ pub fn run() -> ExitCode {
 
 async fn execute(cli: Cli) -> Result<Outcome, Failed> {
     match cli.command {
-        Command::Dev(options) => dev::run(options, &cli.log).await,
-        Command::Serve(options) => serve::run(options).await,
+        Command::Dev(options) => Box::pin(dev::run(options, &cli.log)).await,
+        Command::Serve(options) => Box::pin(serve::run(options)).await,
         Command::Kms(KmsCommand::Serve(options)) => kms::run(options).await,
-        Command::Audit(command) => audit::run(command).await,
+        Command::Audit(command) => Box::pin(audit::run(command)).await,
         Command::Verify(options) => verify::run(options).await,
         Command::Key(KeyCommand::List(options)) => key::list(options).await,
         Command::Key(KeyCommand::Check(options)) => key::check(options).await,

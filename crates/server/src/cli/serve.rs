@@ -35,7 +35,7 @@ pub(super) async fn run(options: Options) -> Result<Outcome, Failed> {
         control: config.control_settings(),
         audit: config.audit.clone(),
     };
-    let running = Running::start(settings, listener, tls).await?;
+    let running = Box::pin(Running::start(settings, listener, tls)).await?;
     output::line(format_args!("ready {}", running.address));
     stop.cancelled().await;
     running.stop().await;

@@ -73,7 +73,7 @@ pub(super) async fn run(options: Options) -> Result<Outcome, Failed> {
             evidence::prepare(evidence, &dir)?;
         }
         if !options.json {
-            output::line(format_args!("cluster {name}"));
+            output::line(format_args!("cluster {}", evidence::visible(&name)));
         }
         let (outcome, said) = look(&options, &keys, &cluster, evidence.as_deref()).await?;
         worst = worse(worst, outcome);
@@ -283,7 +283,11 @@ fn say(report: &Verification, written: Option<&Written>) {
         ));
     }
     for finding in &report.findings {
-        output::line(format_args!("BAD {}: {}", finding.what, finding.problem));
+        output::line(format_args!(
+            "BAD {}: {}",
+            evidence::visible(&finding.what),
+            finding.problem
+        ));
     }
     if let Some(written) = written {
         output::line(format_args!("evidence {}", written.html.display()));

@@ -31,6 +31,8 @@ const FOLDER: &str = "clusters";
 /// How often clusters that should run and could not start are tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(10);
 
+/// How many ports after the server's own are tried for a new cluster.
+const PORTS_TRIED: u16 = 1_000;
 /// How long a stopped cluster's last requests may hold its directory.
 const RELEASED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -101,7 +103,7 @@ impl Fleet {
         tokio::spawn(async move {
             loop {
                 let Some(fleet) = Weak::upgrade(&fleet) else { return };
-                fleet.catch_up().await;
+                Box::pin(fleet.catch_up()).await;
                 drop(fleet);
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -130,16 +132,7 @@ impl Fleet {
         let place = self.place_of(&new)?;
         let registry = self.registry();
         registry.check_new_cluster(&new.project.id, &new.name, &place, new.default_key.as_ref())?;
-        let address = SocketAddr::new(self.address.ip(), new.port);
-        if let Some(cluster) = registry.cluster_at(address).filter(|_| new.port != 0) {
-            return Err(ControlError::PortTaken {
-                listen: address,
-                cluster,
-            });
-        }
-        let listener = listen::bind(address)
-            .await
-            .map_err(|error| ControlError::invalid("port", error.to_string()))?;
+        let listener = self.bind_new(new.port).await?;
         let listen = address_of(&listener).map_err(|error| ControlError::invalid("port", error.to_string()))?;
         let cluster = NewCluster {
             project: new.project.id,
@@ -331,6 +324,32 @@ impl Fleet {
             }
         }
         Ok(Place { provider, region })
+    }
+    /// Takes the port of a new cluster; for 0 the next free one after the server's own, which nothing that connects from
+    /// here is given by the system before the cluster comes back.
+    async fn bind_new(&self, port: u16) -> Result<tokio::net::TcpListener, ControlError> {
+        let own = self.address.port();
+        let candidates = if port == 0 {
+            own.saturating_add(1)..own.saturating_add(PORTS_TRIED)
+        } else {
+            port..port.saturating_add(1)
+        };
+        let mut refused = ControlError::invalid("port", "no free port near the server's own; name one");
+        for port in candidates {
+            let address = SocketAddr::new(self.address.ip(), port);
+            if let Some(cluster) = self.registry().cluster_at(address) {
+                refused = ControlError::PortTaken {
+                    listen: address,
+                    cluster,
+                };
+                continue;
+            }
+            match listen::bind(address).await {
+                Ok(listener) => return Ok(listener),
+                Err(error) => refused = ControlError::invalid("port", error.to_string()),
+            }
+        }
+        Err(refused)
     }
     /// Starts what should run and does not, and finishes drops.
     async fn catch_up(&self) {

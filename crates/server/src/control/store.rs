@@ -26,10 +26,6 @@ impl ControlStore for EngineStore {
     }
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "called as a function on errors that are thrown away after it"
-)]
 fn refused(error: saker_engine::Error) -> ControlStoreError {
     ControlStoreError::Refused(error.message)
 }

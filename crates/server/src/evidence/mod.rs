@@ -29,6 +29,7 @@ pub(crate) use recorder::{AuditChain, Recorder, RequestMade};
 use saker_audit::UnixMs;
 use saker_engine::Verification;
 use summary::Summary;
+pub(crate) use text::visible;
 
 /// Everything that a report says.
 #[derive(Debug)]

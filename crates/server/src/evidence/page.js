@@ -26,9 +26,9 @@
       const [path, kind, owner, zone, version, bytes, frames, result] = item;
       const row = document.createElement("tr");
       cell(row, path, "mono");
-      cell(row, data.kinds[kind]);
+      cell(row, data.kinds[kind], "nowrap");
       cell(row, owner < 0 ? "" : data.owners[owner]);
-      cell(row, zone < 0 ? "" : data.zones[zone].slice(0, 8), "mono").title = zone < 0 ? "" : data.zones[zone];
+      cell(row, zone < 0 ? "" : data.zones[zone].slice(0, 8), "mono nowrap").title = zone < 0 ? "" : data.zones[zone];
       cell(row, version === null ? "" : "v" + version, "number");
       cell(row, grouped(bytes), "number");
       cell(row, grouped(frames), "number");

@@ -308,7 +308,7 @@ fn hierarchy(page: &mut String, facts: &Facts<'_>, summary: &Summary<'_>) {
             ),
         );
     }
-    page.push_str("</tbody></table>\n<h3>Versions of the zone keys</h3>\n<p>After a rotation new items go under the newest version, and older ones are moved to it. A version that is gone from a zone opens nothing any more.</p>\n");
+    page.push_str("</tbody></table>\n<h3>Versions of the zone keys</h3>\n<p>Items under each version: green is the newest, pale are older ones. After a rotation new items go under the newest version, and older ones are moved to it. A version that is gone from a zone opens nothing any more.</p>\n");
     page.push_str(&pictures::versions(facts, summary));
     if pictures::leaves_out(summary) {
         page.push_str("<p class=\"note\">The pictures show some of the zones; the table has all.</p>\n");
@@ -553,7 +553,7 @@ fn files(out: &mut impl Write, facts: &Facts<'_>) -> io::Result<()> {
     put(
         &mut page,
         format_args!(
-            "<section id=\"files\">\n<h2>Files</h2>\n<p>All {} items. A metadata value's path is <code>meta.redb:KEY</code>.</p>\n\
+            "<section id=\"files\">\n<h2>Files</h2>\n<p>All {} items. A metadata value's path is <code>meta.redb:KEY</code>; the bytes of <code>meta.redb</code> itself are those around its values.</p>\n\
              <div class=\"search\" id=\"files-search\" hidden><input id=\"files-query\" type=\"search\" placeholder=\"Search path, kind, \
              owner or zone\" aria-label=\"Search files\"><select id=\"files-verdict\" aria-label=\"Verdict\"><option value=\"\">every \
              verdict</option>",
@@ -579,7 +579,7 @@ fn files(out: &mut impl Write, facts: &Facts<'_>) -> io::Result<()> {
         put(
             &mut page,
             format_args!(
-                "<tr><td class=\"mono\">{}</td><td>{}</td><td>{}</td><td class=\"mono\" title=\"{zone}\">{}</td><td class=\"number\">{}</td>\
+                "<tr><td class=\"mono\">{}</td><td class=\"nowrap\">{}</td><td>{}</td><td class=\"mono nowrap\" title=\"{zone}\">{}</td><td class=\"number\">{}</td>\
                  <td class=\"number\">{}</td><td class=\"number\">{}</td><td>{}</td></tr>",
                 escape(&item.path),
                 item.kind.as_str(),
@@ -616,9 +616,9 @@ fn rows(out: &mut impl Write, facts: &Facts<'_>, collections: &BTreeMap<i64, &Co
     let (mut owners, mut zones) = (Numbered::new(), Numbered::new());
     out.write_all(b"{\"rows\":[")?;
     for (index, item) in facts.verification.items.iter().enumerate() {
-        let owner = belongs_to(facts, collections, item);
+        let owner = text::visible(&belongs_to(facts, collections, item));
         let row = (
-            &item.path,
+            text::visible(&item.path),
             kinds.of(item.kind.as_str()),
             if owner.is_empty() { -1 } else { owners.of(owner) },
             item.zone.map_or(-1, |zone| zones.of(zone.to_string())),

@@ -15,8 +15,9 @@ use super::{
 const ZONES_SHOWN: usize = 24;
 /// Of one root key.
 const ZONES_SHOWN_PER_ROOT: usize = 8;
-/// Bars of key versions.
+/// Bars of key versions, and versions that stand beside one.
 const BARS_SHOWN: usize = 16;
+const VERSIONS_SAID: usize = 3;
 
 /// Which share of all items and bytes has which verdict.
 pub(super) fn coverage(summary: &Summary<'_>) -> String {
@@ -25,7 +26,8 @@ pub(super) fn coverage(summary: &Summary<'_>) -> String {
         132,
         "Coverage: which share of all items, and of all bytes, has which verdict",
     );
-    let rows: [(&str, fn(&Tally) -> u64, u64); 2] = [
+    type PartOf = fn(&Tally) -> u64;
+    let rows: [(&str, PartOf, u64); 2] = [
         ("items", |tally| tally.items, summary.all.items),
         ("bytes", |tally| tally.bytes, summary.all.bytes),
     ];
@@ -35,14 +37,25 @@ pub(super) fn coverage(summary: &Summary<'_>) -> String {
             &mut svg,
             format_args!("<text class=\"axis\" x=\"0\" y=\"{}\">{label}</text>", top + 27),
         );
+        // What is there at all can be seen, and all of it fits.
+        let wide = |tally: &Tally| match part(tally) {
+            0 => 0.0,
+            value => (share(value, all) * 890.0).max(3.0) + 1.0,
+        };
+        let scale = 890.0
+            / summary
+                .by_verdict
+                .iter()
+                .map(|(_, tally)| wide(tally))
+                .sum::<f64>()
+                .max(1.0);
         let mut left = 70.0;
         for (verdict, tally) in &summary.by_verdict {
             let value = part(tally);
-            if value == 0 || all == 0 {
+            if value == 0 {
                 continue;
             }
-            // What is there at all can be seen.
-            let width = (share(value, all) * 890.0).max(3.0);
+            let width = wide(tally) * scale - 1.0;
             put(
                 &mut svg,
                 format_args!(
@@ -276,14 +289,18 @@ pub(super) fn versions(facts: &Facts<'_>, summary: &Summary<'_>) -> String {
         std::cmp::Reverse(zone.map_or((0, 0), |zone| (zone.report.versions.len(), zone.all.items)))
     });
     places.truncate(BARS_SHOWN);
+    let zones = || places.iter().filter_map(|place| summary.zones.get(*place));
+    let longest = zones().map(|zone| zone.all.items).max().unwrap_or_default();
     let mut svg = svg(
         960,
-        places.len() * 40 + 8,
+        places.len() * 38 + 8,
         "Versions of each zone's key, and how many items are under each",
     );
-    for (row, place) in places.into_iter().enumerate() {
-        let Some(zone) = summary.zones.get(place) else { continue };
-        let top = 4 + row * 40;
+    for (row, place) in places.iter().enumerate() {
+        let Some(zone) = summary.zones.get(*place) else {
+            continue;
+        };
+        let top = 4 + row * 38;
         let label = shortened(&owner_label(facts, zone.report.owner), 26);
         put(
             &mut svg,
@@ -293,44 +310,41 @@ pub(super) fn versions(facts: &Facts<'_>, summary: &Summary<'_>) -> String {
                 escape(&label)
             ),
         );
-        let (all, newest) = (zone.all.items, zone.report.versions.len().saturating_sub(1));
-        if all == 0 {
-            put(
-                &mut svg,
-                format_args!("<text class=\"axis\" x=\"220\" y=\"{}\">nothing yet</text>", top + 20),
-            );
-        }
-        let mut left = 220.0;
+        let newest = zone.report.versions.len().saturating_sub(1);
+        let (mut left, mut says) = (220.0, Vec::new());
         for (index, (version, tally)) in zone.report.versions.iter().zip(&zone.by_version).enumerate() {
+            let items = number(tally.items);
+            says.push(format!(
+                "v{} · <tspan data-json=\"zones.{place}.versions.{index}.items\">{items}</tspan>",
+                version.version
+            ));
             if tally.items == 0 {
                 continue;
             }
-            let width = (share(tally.items, all) * 730.0).max(3.0);
+            let width = (share(tally.items, longest) * 520.0).max(3.0);
             let class = if index == newest { "newest" } else { "older" };
             put(
                 &mut svg,
                 format_args!(
-                    "<rect class=\"bar {class}\" x=\"{left:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"30\" rx=\"3\">\
-                     <title>version {}: {} items</title></rect>",
+                    "<rect class=\"bar {class}\" x=\"{left:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"28\" rx=\"3\">\
+                     <title>version {}: {items} items</title></rect>",
                     version.version,
-                    number(tally.items),
                 ),
             );
-            if width > 70.0 {
-                put(
-                    &mut svg,
-                    format_args!(
-                        "<text class=\"in-bar {class}\" x=\"{:.1}\" y=\"{}\">v{} · <tspan \
-                         data-json=\"zones.{place}.versions.{index}.items\">{}</tspan></text>",
-                        left + 10.0,
-                        top + 20,
-                        version.version,
-                        number(tally.items),
-                    ),
-                );
-            }
             left += width + 1.0;
         }
+        // The newest ones say most; the table has all.
+        let hidden = says.len().saturating_sub(VERSIONS_SAID);
+        let before = if hidden > 0 { "… " } else { "" };
+        let says = says.get(hidden..).unwrap_or_default().join(", ");
+        put(
+            &mut svg,
+            format_args!(
+                "<text class=\"axis\" x=\"{:.1}\" y=\"{}\">{before}{says}</text>",
+                left + 10.0,
+                top + 20
+            ),
+        );
     }
     svg.push_str("</svg>");
     svg

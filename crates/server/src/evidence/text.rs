@@ -12,20 +12,30 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         })
 }
 
-/// For the content of an element and for an attribute in double quotes. Characters that turn the direction of text or
-/// cannot be seen become visible: a name must not look like another one.
-pub(super) fn escape(text: &str) -> String {
+/// Characters that turn the direction of text, steer a terminal or cannot be seen become visible: a name must not look like
+/// another one.
+pub(crate) fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
+        if is_hidden(character) {
+            let _never_fails = write!(out, "\\u{{{:x}}}", u32::from(character));
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+/// For the content of an element and for an attribute in double quotes.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in visible(text).chars() {
         match character {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            _ if is_hidden(character) => {
-                let _never_fails = write!(out, "\\u{{{:x}}}", u32::from(character));
-            }
             _ => out.push(character),
         }
     }
@@ -99,14 +109,14 @@ pub(super) fn root_key(name: &str) -> (String, String) {
     let parts: Vec<&str> = name.splitn(6, ':').collect();
     match parts[..] {
         ["arn", _, "kms", region, account, resource] => (
-            shortened(resource.trim_start_matches("key/"), 34),
+            shortened(resource.trim_start_matches("key/"), 26),
             format!("AWS KMS · {region} · {account}"),
         ),
         _ => match name.split_once(':') {
             Some(("file", _)) => ("platform key file".to_owned(), "kept by the operator".to_owned()),
-            Some(("vault", key)) => (shortened(key.trim_start_matches('/'), 34), "Vault Transit".to_owned()),
-            Some(("pkcs11", key)) => (shortened(key, 34), "PKCS#11 module".to_owned()),
-            _ => (shortened(name, 34), String::new()),
+            Some(("vault", key)) => (shortened(key.trim_start_matches('/'), 26), "Vault Transit".to_owned()),
+            Some(("pkcs11", key)) => (shortened(key, 26), "PKCS#11 module".to_owned()),
+            _ => (shortened(name, 26), String::new()),
         },
     }
 }

@@ -69,6 +69,7 @@ async fn rotate(State(node): State<Arc<Node>>, Json(zone): Json<Zone>) -> Respon
 async fn change_key(State(node): State<Arc<Node>>, Json(change): Json<Change>) -> Response {
     let begun = async {
         let to = root_key(&change.to)?;
+        let _permit = node.permit_key(&to).map_err(|refused| Error::invalid(refused.reason))?;
         let collection = change.collection_name.as_deref();
         node.engine.change_key(&change.db_name, collection, &to).await
     };

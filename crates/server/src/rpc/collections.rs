@@ -37,7 +37,7 @@ pub(super) async fn create(
         properties: pairs::to_map(request.properties)?,
         partitions: usize::try_from(request.num_partitions).ok().filter(|count| *count > 0),
     };
-    let _permit = node.permit_named_key(&spec.properties)?;
+    let _permit = node.permit_collection_key(&spec.properties)?;
     node.engine
         .create_collection(&call.database(&request.db_name), spec)
         .await?;

@@ -18,7 +18,7 @@ use crate::{
 pub(super) async fn create(node: &Node, _: &Call, request: CreateDatabaseRequest) -> Result<common::Status, Failure> {
     CollectionSchema::check_name("database", &request.db_name).map_err(Failure::invalid)?;
     let properties = pairs::to_map(request.properties)?;
-    let _permit = node.permit_named_key(&properties)?;
+    let _permit = node.permit_database_key(&properties)?;
     node.engine.create_database(&request.db_name, properties).await?;
     Ok(failure::success())
 }

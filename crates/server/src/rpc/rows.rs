@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use saker_engine::CollectionInfo;
+use saker_keyring::{STACK_BYTES, leaving_no_trace};
 use saker_model::{RowBatch, SegmentId};
 use saker_proto::{
     common::ErrorCode,
@@ -179,7 +180,8 @@ async fn decode(info: &CollectionInfo, fields: Vec<FieldData>, rows: u32, write:
         return rows_in(&info.schema, fields, rows, write);
     }
     let schema = Arc::clone(&info.schema);
-    match tokio::task::spawn_blocking(move || rows_in(&schema, fields, rows, write)).await {
+    let decode = move || leaving_no_trace::<STACK_BYTES, _>(|| rows_in(&schema, fields, rows, write));
+    match tokio::task::spawn_blocking(decode).await {
         Ok(outcome) => outcome,
         Err(_) => Err(saker_engine::Error::internal("rows could not be decoded").into()),
     }

@@ -13,9 +13,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
-use object_store::{
-    GetOptions, GetRange, ObjectStore as _, local::LocalFileSystem, path::Path as StorePath,
-};
+use object_store::{GetOptions, GetRange, ObjectStore as _, local::LocalFileSystem, path::Path as StorePath};
 use saker_keyring::{HEADER_BYTES, SealedHeader, SealedObject, Unverified};
 
 use super::{
@@ -160,17 +158,19 @@ impl ObjectStore for LocalObjects {
         let (root, name) = (self.root.clone(), path.to_string());
         let stored = tokio::task::spawn_blocking(move || staged::write(&root, &name, object.chunks())).await;
         let path = path.clone();
-        stored
-            .unwrap_or_else(|error| Err(error.into()))
-            .map_err(|error| match error.kind() {
-                ErrorKind::AlreadyExists => StoreError::AlreadyExists { path },
-                _ if is_full(&error) => StoreError::Full { path },
-                _ => StoreError::Io {
+        stored.unwrap_or_else(|error| Err(error.into())).map_err(|error| {
+            if error.kind() == ErrorKind::AlreadyExists {
+                StoreError::AlreadyExists { path }
+            } else if is_full(&error) {
+                StoreError::Full { path }
+            } else {
+                StoreError::Io {
                     action: "write",
                     path: path.to_string(),
                     reason: error.to_string(),
-                },
-            })
+                }
+            }
+        })
     }
 
     async fn get(&self, path: &ObjectPath) -> Result<Unverified, StoreError> {

@@ -73,7 +73,7 @@ async fn create(State(fleet): Shared, Extension(caller): By, Body(new): Body<New
         region: new.region,
         default_key: new.default_key.as_deref().map(root_key).transpose()?,
     };
-    let view = to_the_end(&fleet, |fleet| async move { fleet.create(member).await }).await?;
+    let view = to_the_end(&fleet, |fleet| async move { Box::pin(fleet.create(member)).await }).await?;
     fleet.note(&caller, "cluster-created", &id, Some(view.id.as_str()));
     done(view.json())
 }
@@ -85,7 +85,7 @@ async fn show(State(fleet): Shared, Extension(caller): By, Path(name): Path<Stri
 async fn start(State(fleet): Shared, Extension(caller): By, Path(name): Path<String>) -> Answer {
     let view = found(&fleet, &caller, &name).await?;
     let id = view.id.clone();
-    let started = to_the_end(&fleet, |fleet| async move { fleet.start(id.as_str()).await }).await?;
+    let started = to_the_end(&fleet, |fleet| async move { Box::pin(fleet.start(id.as_str())).await }).await?;
     fleet.note(&caller, "cluster-started", &view.project, Some(view.id.as_str()));
     done(started.json())
 }
