@@ -39,7 +39,7 @@ wait_for_port $! "$ministack_port" "$scratch/ministack.txt"
 # acceptance tests run is built on the way.
 say "Rust tests"
 if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --locked --workspace --no-fail-fast --status-level fail 2>&1 | tee "$scratch/nextest.log"
+    cargo nextest run --locked --workspace --no-fail-fast 2>&1 | tee "$scratch/nextest.log"
     # nextest does not run the examples in the docs.
     cargo test --locked --workspace --doc -q 2>&1 | tee "$scratch/doc.log"
     cargo nextest run --locked --workspace --run-ignored only -E 'binary(emulators) or binary(key_services)' 2>&1 | tee "$scratch/emulators.log"
