@@ -16,7 +16,7 @@ use saker_storage::ReadOnlyStores;
 use saker_testing::KmsAnswer;
 
 use crate::{
-    common::{Cluster, collection, eventually, insert},
+    common::{Cluster, collection, eventually, insert, loaded},
     sealed::walk as files_under,
 };
 
@@ -64,9 +64,31 @@ impl Disk {
                 insert(&engine, database, "c", first..first + 1).await;
             }
         }
-        engine.shutdown().await;
         let dir = cluster.dir.clone();
-        Self { cluster, dir, other }
+        let disk = Self { cluster, dir, other };
+        disk.at_rest(engine).await;
+        disk
+    }
+    /// Stops the engine. What a build or merge leaves that this interrupts is no change that somebody made, so the next
+    /// start tidies it up first.
+    async fn at_rest(&self, mut engine: Arc<Engine>) {
+        for _ in 0..20 {
+            for database in ["ours", "theirs", "default"] {
+                loaded(&engine, database, "c").await;
+                eventually("every segment has its index", || async {
+                    let indexes = engine.describe_index(database, "c", "").await.unwrap();
+                    indexes.iter().all(|index| index.indexed_rows == index.total_rows)
+                })
+                .await;
+            }
+            engine.shutdown().await;
+            drop(engine);
+            if self.look().await.findings.is_empty() {
+                return;
+            }
+            engine = self.cluster.open().await;
+        }
+        panic!("{:?}", self.look().await.findings);
     }
     async fn look(&self) -> Verification {
         look(&self.cluster, &self.dir).await
