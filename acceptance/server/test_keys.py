@@ -132,6 +132,7 @@ def test_a_restart_while_the_key_is_disabled(own_saker) -> None:
     assert own_saker.stop() == 0
     own_saker.start()
     client, inside = own_saker.client(), own_saker.client(db_name="dark")
+    client.load_collection("open")
     eventually(lambda: client.search("open", data=[row(3)["vector"]], limit=1)[0][0]["id"] == 3)
     assert REFUSAL in is_dark(inside).message
     own_saker.kms().enable_key(KeyId=arn)

@@ -285,8 +285,9 @@ impl Matching {
     fn by_request_id(&mut self, result: &mut Reconciliation) {
         let mut named: HashMap<String, Vec<usize>> = HashMap::new();
         for (index, call) in self.theirs.iter().enumerate() {
-            if let Some(id) = call.as_ref().and_then(|call| call.request_id.clone()) {
-                named.entry(id).or_default().push(index);
+            let names = call.iter().flat_map(|call| [&call.request_id, &call.caller_id]);
+            for id in names.flatten() {
+                named.entry(id.clone()).or_default().push(index);
             }
         }
         for slot in &mut self.ours {
@@ -335,9 +336,17 @@ impl Matching {
     }
 }
 
+/// What a name starts with that Saker gave a request itself.
+const OWN_NAME: &str = "saker-";
+
 /// Whether two calls, not both of them named, may be one.
 fn may_be(ours: &OurCall, theirs: &TheirCall) -> bool {
-    let both_named = ours.request_id.is_some() && theirs.request_id.is_some();
+    let theirs_for_it = match ours.request_id.as_deref() {
+        // Saker's own name, of a refusal in which the service told none.
+        Some(id) if id.starts_with(OWN_NAME) => &theirs.caller_id,
+        _ => &theirs.request_id,
+    };
+    let both_named = ours.request_id.is_some() && theirs_for_it.is_some();
     let (from, to) = (
         ours.sent_ms.saturating_sub(SLACK_MS),
         ours.sent_ms + ours.took_ms + SLACK_MS,

@@ -16,6 +16,9 @@ use crate::time::{self, UnixMs};
 pub struct TheirCall {
     /// The key service's name for the request.
     pub request_id: Option<String>,
+    /// The caller's own name for it, where that is recorded: OpenBao tells its name in no refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caller_id: Option<String>,
     /// The key: its ARN, or `vault://MOUNT/NAME`. `None` if the record names none, as when access was denied.
     pub key: Option<String>,
     /// `Decrypt`, `GenerateDataKey`, `Encrypt` ...
@@ -165,6 +168,7 @@ fn cloudtrail_call(event: &Map<String, Value>, found: String, time: String, time
     let context = parameters.and_then(|parameters| parameters.get("encryptionContext"));
     Some(TheirCall {
         request_id: text(event, "requestID"),
+        caller_id: None,
         // What was really used, before the name that the caller had for it.
         key: resource.map(str::to_owned).or(named),
         operation,
@@ -198,8 +202,14 @@ fn transit_call(entry: &Map<String, Value>, found: String, time: String, time_ms
         _ => return None,
     };
     let mount = parts.get(..parts.len().checked_sub(depth)?)?.join("/");
+    let headers = request.get("headers").and_then(Value::as_object);
+    let caller_id = headers
+        .and_then(|headers| headers.get("x-correlation-id")?.as_array()?.first()?.as_str())
+        // As an HMAC it tells nothing.
+        .filter(|id| !id.starts_with("hmac-"));
     Some(TheirCall {
         request_id: text(request, "id"),
+        caller_id: caller_id.map(str::to_owned),
         key: Some(format!("vault://{mount}/{name}")),
         operation: operation.to_owned(),
         // Values stand there as HMACs.

@@ -59,7 +59,9 @@ impl Opened {
             }
             self.build_one(&segment, spec).await?;
         }
-        Ok(())
+        // A flush puts its segment into the manifest first and into memory next; a build between the two finds it in the
+        // manifest alone. Whoever puts a segment into memory asks for builds after that, which end here.
+        self.load_newer_indexes().await
     }
 
     /// A segment without the graph that the definition asks for.

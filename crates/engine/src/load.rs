@@ -60,10 +60,10 @@ impl Opened {
         self.check()
     }
 
-    /// Indexes that were built while the segments were being loaded. A build stores its index in the manifest first and
+    /// Indexes that were built while their segments were not in memory yet. A build stores its index in the manifest first and
     /// then looks for the segment in memory; this looks at the manifest after the segments are in memory. So one of the
     /// two hands the index over.
-    async fn load_newer_indexes(&self) -> Result<()> {
+    pub(crate) async fn load_newer_indexes(&self) -> Result<()> {
         let manifest = self.manifest.lock().await.manifest.clone();
         for place in &manifest.segments {
             let Some(segment) = self.memory().sealed.get(&place.segment).cloned() else {

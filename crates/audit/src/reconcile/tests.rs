@@ -224,6 +224,54 @@ fn what_may_be_ours_in_a_gap_is_listed_apart_and_strangers_are_not() {
 }
 
 #[test]
+fn a_refusal_that_has_only_our_own_name_is_matched_by_it_or_by_time() {
+    let mut refused = ours(
+        "Decrypt",
+        "denied",
+        Some("the key is disabled"),
+        &[(Some("saker-1"), 0), (Some("saker-2"), 60_000)],
+    );
+    refused.details.insert("key".into(), json!("vault://transit/k"));
+    let records = chained(&[refused]);
+    let entry = |id: &str, at: u64, headers: Value| {
+        let request = json!({ "id": id, "path": "transit/decrypt/k", "headers": headers });
+        json!({ "type": "response", "time": time::to_text(START + at), "error": "no", "request": request })
+    };
+    let trail = |entries: [Value; 2]| {
+        let mut records = TheirRecords::default();
+        for entry in entries {
+            records.read("audit", entry.to_string().as_bytes()).unwrap();
+        }
+        records
+    };
+    let named = |id: &str| json!({ "x-correlation-id": [id] });
+    // Named, wherever in time; not named, or only as an HMAC: by time alone.
+    let result = reconcile(
+        &records,
+        trail([
+            entry("a", 900_000, named("saker-1")),
+            entry("b", 61_000, named("saker-2")),
+        ]),
+    );
+    assert!(result.agrees(), "{result:?}");
+    assert_eq!((result.matched_by_request_id, result.matched_by_time), (2, 0));
+    let result = reconcile(
+        &records,
+        trail([
+            entry("a", 1_000, Value::Null),
+            entry("b", 61_000, named("hmac-sha256:00")),
+        ]),
+    );
+    assert!(result.agrees(), "{result:?}");
+    assert_eq!((result.matched_by_request_id, result.matched_by_time), (0, 2));
+    // Another one's name, or another time: another call.
+    for other in [entry("b", 61_000, named("saker-3")), entry("b", 90_000, Value::Null)] {
+        let result = reconcile(&records, trail([entry("a", 1_000, named("saker-1")), other]));
+        assert_eq!(result.only_theirs.len(), 1, "{result:?}");
+    }
+}
+
+#[test]
 fn a_trail_delivered_twice_is_no_discrepancy() {
     let records = chained(&[ours("Decrypt", "ok", None, &[(Some("r1"), 0)])]);
     let twice = event("Decrypt", Some("r1"), 0, SAKER);

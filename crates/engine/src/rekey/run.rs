@@ -270,7 +270,9 @@ pub(super) async fn begin(engine: &Arc<Engine>, owner: &Owner, job: &Arc<Job>) -
     };
     let context = keyed.record.context.clone();
     let asked = engine.known_watcher(&root).map(|watcher| watcher.ask());
-    let generated = shared.keys.generate_data_key(&root, &context, why).await;
+    let stopped = || Error::new(ErrorKind::ShuttingDown, "the server is shutting down; try again later");
+    let generated = shared.keys.generate_data_key(&root, &context, why);
+    let generated = unless_stopped(shared, generated).await.ok_or_else(stopped)?;
     key_used(shared, &root, "GenerateDataKey", generated.is_ok());
     let generated = generated?;
     let mut fresh = ZoneRecord {
@@ -281,7 +283,8 @@ pub(super) async fn begin(engine: &Arc<Engine>, owner: &Owner, job: &Arc<Job>) -
         checks: std::collections::BTreeMap::new(),
     };
     fresh.add(target, &generated);
-    let again = shared.keys.decrypt(&root, &generated.wrapped, &context, why).await;
+    let again = shared.keys.decrypt(&root, &generated.wrapped, &context, why);
+    let again = unless_stopped(shared, again).await.ok_or_else(stopped)?;
     key_used(shared, &root, "Decrypt", again.is_ok());
     fresh.recognise(target, &again?)?;
 

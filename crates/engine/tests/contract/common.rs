@@ -16,7 +16,7 @@ use saker_engine::{
 };
 use saker_keyring::RootKeyId;
 use saker_model::{CollectionSchema, Column, ColumnData, ConsistencyLevel, DataType, FieldId, FieldSchema, RowBatch};
-use saker_storage::EmbeddedStores;
+use saker_storage::{DirectoryError, EmbeddedStores};
 use saker_testing::{Random, ScriptedKms};
 
 pub const DIM: usize = 8;
@@ -91,8 +91,15 @@ impl Cluster {
         self.try_open(&self.dir).await.unwrap()
     }
     pub async fn try_open(&self, dir: &Path) -> Result<Arc<Engine>, Error> {
-        let stores = EmbeddedStores::open(dir).await.unwrap();
-        self.open_stores(stores).await
+        // An engine that was dropped without a stop lets go of its directory once its last task has ended.
+        for _ in 0..1_000 {
+            match EmbeddedStores::open(dir).await {
+                Ok(stores) => return self.open_stores(stores).await,
+                Err(DirectoryError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("the directory is never let go of");
     }
     pub async fn open_stores(&self, stores: impl Into<Stores>) -> Result<Arc<Engine>, Error> {
         let keys = Arc::clone(&self.kms) as Arc<dyn saker_keyring::KeyService>;

@@ -12,7 +12,7 @@ use crate::common::{
     Cluster, brute_force, collection, count, filter, ids, index_and_load, insert, ints, loaded, rows, search,
     search_request, spec, vector,
 };
-use saker_engine::{Engine, Error, ErrorKind, Event, LoadState, MoveRequest, WalkObserver, verify};
+use saker_engine::{Engine, Error, ErrorKind, Event, FindingClass, LoadState, MoveRequest, WalkObserver, verify};
 use saker_keyring::{Denial, RootKeyId};
 use saker_storage::{EmbeddedStores, ReadOnlyStores};
 use saker_testing::{Fault, FaultPlan, KmsAnswer, Operation, faulty_stores};
@@ -57,7 +57,10 @@ async fn clean(cluster: &Cluster) {
     let keys = Arc::clone(&cluster.kms) as Arc<dyn saker_keyring::KeyService>;
     let stores = Arc::new(ReadOnlyStores::open(&cluster.dir).unwrap());
     let report = verify(stores, &*keys, Arc::new(Nobody)).await;
-    assert!(report.findings.is_empty(), "{:?}", report.findings);
+    // What a build leaves that a stop interrupted is tidied up at the next start.
+    let mut findings = report.findings;
+    findings.retain(|finding| finding.class != FindingClass::Leftover);
+    assert!(findings.is_empty(), "{findings:?}");
 }
 
 /// Nobody watches the walk.

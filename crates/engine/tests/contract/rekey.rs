@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use saker_engine::{Engine, ErrorKind, Event, JobInfo, JobKind, JobState, LockStatus, WalkObserver, verify};
+use saker_engine::{
+    Engine, ErrorKind, Event, FindingClass, JobInfo, JobKind, JobState, LockStatus, WalkObserver, verify,
+};
 use saker_keyring::{Denial, KeyService, Outage, RootKeyId};
 use saker_storage::{EmbeddedStores, ReadOnlyStores};
 use saker_testing::{Fault, FaultPlan, KmsAnswer, Operation, faulty_stores};
@@ -43,7 +45,10 @@ async fn versions_in_use(cluster: &Cluster, name: &str) -> BTreeSet<u32> {
     let stores = Arc::new(ReadOnlyStores::open(&cluster.dir).unwrap());
     let keys = Arc::clone(&cluster.kms) as Arc<dyn KeyService>;
     let report = verify(stores, &*keys, Arc::new(Nobody)).await;
-    assert!(report.findings.is_empty(), "{:?}", report.findings);
+    // What a build leaves that a stop interrupted is tidied up at the next start.
+    let mut findings = report.findings.clone();
+    findings.retain(|finding| finding.class != FindingClass::Leftover);
+    assert!(findings.is_empty(), "{findings:?}");
     let database = report
         .databases
         .iter()

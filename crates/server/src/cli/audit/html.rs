@@ -176,6 +176,7 @@ mod tests {
     fn what_a_stranger_sent_cannot_become_markup() {
         let call = TheirCall {
             request_id: None,
+            caller_id: None,
             key: Some("k".into()),
             operation: "Decrypt".into(),
             context: Default::default(),
