@@ -12,7 +12,9 @@ use std::sync::{
 
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use saker_keyring::{CallReason, Denial, KeyService, KeyServiceError, Outage, RootKeyId, WrappedKey};
+use saker_keyring::{
+    CallReason, Denial, KeyService, KeyServiceError, Outage, RootKeyId, WrappedKey, ZoneId, ZoneKeyVersion, ZoneRecord,
+};
 use saker_kms::{AwsKms, AwsKmsConfig};
 use serde_json::json;
 use support::zone;
@@ -178,6 +180,32 @@ async fn errors_keep_their_meaning_over_the_wire() {
         ),
         (
             400,
+            "KMSInvalidStateException",
+            "The external key store proxy did not respond to the request in time.",
+            down(Outage::Failed),
+        ),
+        // Passed on from the external key's owner: as definite as a key that is disabled in KMS itself.
+        (
+            400,
+            "KMSInvalidStateException",
+            "The external key store proxy rejected the request because the external key is not enabled in the external \
+             key manager.",
+            denied(Denial::Disabled),
+        ),
+        (
+            400,
+            "KMSInvalidStateException",
+            "The external key store proxy rejected the request because it could not find the external key.",
+            denied(Denial::NotFound),
+        ),
+        (
+            400,
+            "KMSInvalidStateException",
+            "The external key store proxy denied access to the operation.",
+            denied(Denial::AccessDenied),
+        ),
+        (
+            400,
             "NotFoundException",
             "Key 'x' does not exist",
             denied(Denial::NotFound),
@@ -259,4 +287,43 @@ async fn an_outage_is_tried_once_more_and_a_no_is_not() {
             .is_err()
     );
     assert_eq!(script.calls.load(Ordering::SeqCst), 1);
+}
+
+/// A KMS that answers with a key of the right form that is not the one it wrapped. The client cannot tell; the zone's
+/// record can, before the key opens or seals anything.
+#[tokio::test]
+async fn another_key_than_was_wrapped_is_told_by_the_zones_record() {
+    let (script, kms, _dir) = Script::start().await;
+    let root: RootKeyId = ARN.parse().unwrap();
+    let answer = |byte: u8| {
+        let (plain, wrapped) = (STANDARD.encode([byte; 32]), STANDARD.encode([9_u8; 60]));
+        json!({ "KeyId": ARN, "Plaintext": plain, "CiphertextBlob": wrapped })
+    };
+    script.set_json(200, &answer(1));
+    let made = kms
+        .generate_data_key(&root, &zone("d"), CallReason::CreateZone)
+        .await
+        .unwrap();
+    let mut record = ZoneRecord {
+        zone: ZoneId::from_bytes([3; 16]),
+        root: root.clone(),
+        context: zone("d"),
+        versions: Vec::new(),
+        checks: std::collections::BTreeMap::new(),
+    };
+    record.add(ZoneKeyVersion::FIRST, &made);
+    let decrypt = async || {
+        kms.decrypt(&root, &made.wrapped, &zone("d"), CallReason::Unlock)
+            .await
+            .unwrap()
+    };
+    record.recognise(ZoneKeyVersion::FIRST, &decrypt().await).unwrap();
+    script.set_json(200, &answer(2));
+    assert_eq!(
+        record.recognise(ZoneKeyVersion::FIRST, &decrypt().await),
+        Err(KeyServiceError::Unavailable {
+            root: root.clone(),
+            outage: Outage::WrongKey,
+        })
+    );
 }

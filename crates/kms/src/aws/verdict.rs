@@ -139,7 +139,8 @@ fn of_status(status: u16) -> Verdict {
     }
 }
 
-/// `KMSInvalidStateException` has many meanings, told apart only by its message.
+/// `KMSInvalidStateException` has many meanings, told apart only by its message. Under an external key store it is also
+/// how KMS passes on the no of the external key's owner (AWS KMS developer guide, "Troubleshooting external key stores").
 fn of_state(message: &str) -> Verdict {
     let message = message.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
@@ -150,6 +151,14 @@ fn of_state(message: &str) -> Verdict {
         "pendingreplicadeletion",
     ]) {
         Verdict::Denied(Denial::PendingDeletion)
+    } else if says(&["external key is not enabled", "external key is disabled"]) {
+        Verdict::Denied(Denial::Disabled)
+    } else if says(&["could not find the external key"]) {
+        Verdict::Denied(Denial::NotFound)
+    } else if says(&["denied access to the operation"]) {
+        Verdict::Denied(Denial::AccessDenied)
+    } else if says(&["external key does not support the requested operation"]) {
+        Verdict::Denied(Denial::InvalidState)
     } else if says(&[
         "key store",
         "keystore",
@@ -199,6 +208,33 @@ mod tests {
             ("KMSInvalidStateException", "arn is disabled.", 400, Disabled),
             ("KMSInvalidStateException", "arn is pending import.", 400, InvalidState),
             ("KMSInvalidStateException", "", 400, InvalidState),
+            (
+                "KMSInvalidStateException",
+                "The external key store proxy rejected the request because the external key is not enabled in the \
+                 external key manager.",
+                400,
+                Disabled,
+            ),
+            (
+                "KMSInvalidStateException",
+                "The external key store proxy rejected the request because it could not find the external key.",
+                400,
+                NotFound,
+            ),
+            (
+                "KMSInvalidStateException",
+                "The external key store proxy denied access to the operation. Verify that the user and the external \
+                 key are both authorized for this operation, and try the request again.",
+                400,
+                AccessDenied,
+            ),
+            (
+                "KMSInvalidStateException",
+                "The external key store proxy rejected the request because the external key does not support the \
+                 requested operation.",
+                400,
+                InvalidState,
+            ),
             ("NotFoundException", "Key 'arn' does not exist", 400, NotFound),
             ("InvalidCiphertextException", "", 400, InvalidCiphertext),
             ("IncorrectKeyException", "", 400, InvalidCiphertext),
@@ -236,6 +272,18 @@ mod tests {
                 Failed,
             ),
             ("KMSInvalidStateException", "arn is unavailable.", 400, Failed),
+            (
+                "KMSInvalidStateException",
+                "The external key store proxy is in an unhealthy state.",
+                400,
+                Failed,
+            ),
+            (
+                "KMSInvalidStateException",
+                "AWS KMS cannot interpret the response from the external key store proxy.",
+                400,
+                Failed,
+            ),
             (
                 "InvalidSignatureException",
                 "Signature expired: 2026 is now earlier than 2027",
