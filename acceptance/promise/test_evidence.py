@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Saker, binary
+from pymilvus import MilvusClient
 
 from .evidence_page import Page, check_sums, visible
-from .steps import connect
+from .steps import Library, connect
 from .test_verify import Inspector, flipped, write
 from .vault import Vault
 
@@ -242,6 +243,39 @@ def test_damage_never_ends_the_walk(inspector: Inspector, tmp_path: Path) -> Non
     assert Report(inspector, tmp_path / "gone").code == 1
     write(meta, whole)
     inspector.is_whole()
+
+
+def test_each_cluster_of_a_server_has_a_report_of_its_own(inspector: Inspector, tmp_path: Path) -> None:
+    vault = inspector.vault
+    inspector.close()
+    vault.saker.start()
+    command = [binary(), "cluster", "create", "second", "--project", "default", "--json", "--url", vault.saker.uri]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert made.returncode == 0, made.stderr
+    cluster = json.loads(made.stdout)
+    client = MilvusClient(cluster["uri"], dedicated=True)
+    library = Library(client, "elsewhere")
+    library.check(client)
+    client.close()
+    assert vault.saker.stop() == 0
+    inspector.open()
+    report = Report(inspector, tmp_path / "evidence")
+    assert report.code == 0 and report.document["verdict"] == "verified"
+    (inside,) = report.said["clusters"]
+    assert inside == cluster["id"] and report.said["clusters"][inside]["ok"]
+    assert not any(file["path"].startswith("clusters/") for file in report.document["files"])
+    place = tmp_path / "evidence" / "clusters" / inside
+    document = json.loads((place / "evidence.json").read_text())
+    check_sums(document)
+    page = Page(place / "evidence.html")
+    page.check_alone()
+    page.check_numbers(document)
+    assert document["directory"]["cluster"] != report.document["directory"]["cluster"]
+    # What is wrong in one of them is said of the server.
+    victim = next(path for path in (vault.data / "clusters" / inside / "objects").rglob("*") if path.is_file())
+    flipped(victim, 200)
+    code, said = inspector.look()
+    assert code == 1 and said["ok"] and not said["clusters"][inside]["ok"]
 
 
 class Matrix:

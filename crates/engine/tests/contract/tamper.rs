@@ -252,7 +252,7 @@ async fn every_change_to_a_sealed_file_is_noticed() {
         fs::remove_file(&copy).unwrap();
     }
     assert_eq!(disk.is_whole().await, whole);
-    matrix.say(700);
+    matrix.say(600);
 }
 
 #[tokio::test(flavor = "multi_thread")]

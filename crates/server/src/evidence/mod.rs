@@ -20,7 +20,7 @@ mod text;
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -73,7 +73,8 @@ pub(crate) fn prepare(directory: &Path, data: &Path) -> Result<(), String> {
             directory.display()
         ));
     }
-    fs::create_dir_all(&wanted).map_err(failed)?;
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(&wanted).map_err(failed)?;
     for name in [JSON_NAME, HTML_NAME] {
         if wanted.join(name).exists() {
             return Err(format!(

@@ -209,7 +209,8 @@ fn statement(facts: &Facts<'_>, summary: &Summary<'_>) -> (&'static str, String,
             format!(
                 "{verified} of {items} stored items were opened under their own keys, frame by frame. {dark} lie under root keys that \
                  their owners have switched off or that are out of reach: of those only the headers were checked, for their form and \
-                 their zone. {open} hold no data and need no seal. Nothing that holds data was found in the clear."
+                 their zone. {open} hold no data and need no seal. Nothing was found in the clear; of the dark items that is said of their headers \
+                 alone."
             ),
             "M15 23 H31",
         ),
@@ -265,7 +266,7 @@ fn meaning(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Verified => "Sealed. Every byte was opened under its own key, and it is what the catalog says it is.",
         Verdict::Dark => {
-            "Sealed. Its root key may not be used now, so only the form of its header was checked, and that it names its own zone."
+            "Its key could not be had: the root key is off or out of reach, or the catalog is damaged. Its header has the form of sealed data and its own zone; the rest was not looked at."
         }
         Verdict::Open => {
             "Not sealed by design: it holds no data (marker, lock, the platform zone's wrapped keys, the file around the metadata values)."
