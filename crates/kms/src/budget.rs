@@ -139,6 +139,8 @@ mod tests {
             budget.take().await;
         }
         let order = Arc::new(AtomicU32::new(0));
+        // Before the first of them can have been served, however slow the machine is.
+        let before = budget.bucket().full_at;
         let mut tasks = Vec::new();
         for number in 0..5 {
             let (budget, order) = (Arc::clone(&budget), Arc::clone(&order));
@@ -149,7 +151,6 @@ mod tests {
             // Lets the task get into the queue.
             tokio::task::yield_now().await;
         }
-        let before = budget.bucket().full_at;
         let given_up = {
             let budget = Arc::clone(&budget);
             tokio::spawn(async move { budget.take().await })
