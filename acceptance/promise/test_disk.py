@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
+import subprocess
+import urllib.request
+from pathlib import Path
 
 import pytest
-from conftest import Saker
+from conftest import Process, Saker, binary, eventually, free_port
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from .canary import Canaries
@@ -112,6 +116,137 @@ def test_nothing_inserted_is_readable(guarded: Saker) -> None:
     assert guarded.stop() == 0
     assert canaries.found(guarded.directory, guarded.log) == []
     assert " DEBUG " in guarded.log_text()
+
+
+def saker_says(saker: Saker, *arguments: str) -> str:
+    """What a command that asks the running server prints."""
+    command = [binary(), *arguments, "--url", saker.uri]
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    return outcome.stdout + outcome.stderr
+
+
+def evidence_of(saker: Saker, target: Path) -> str:
+    """An evidence report on the stopped server's directory; what the command prints."""
+    port, directory = free_port(), saker.directory
+    options = ["--dir", str(directory / "kms"), "--port", str(port), "--credentials", str(directory / "aws-credentials")]
+    key_server = Process(["kms", "serve", *options], directory.with_suffix(".kms.log"))
+    key_server.start()
+    try:
+        command = [binary(), "verify", "--dir", str(directory / "data"), "--evidence", str(target), "--names"]
+        command += ["--kms-endpoint", f"http://127.0.0.1:{port}"]
+        outcome = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+        assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+        return outcome.stdout + outcome.stderr
+    finally:
+        assert key_server.stop() == 0
+
+
+def test_nothing_inserted_is_readable_after_all_that_keys_can_do(tmp_path: Path) -> None:
+    """Own keys, moves, rotation, a change of root key, re-encryption, receipts, audit log, log of requests, evidence.
+
+    `names` may be told to whoever is allowed to ask, `rows` to nobody but the client that asks for rows."""
+    saker = Saker(tmp_path / "saker", "--access-log", "--log-level", "debug")
+    saker.start()
+    names, rows = Canaries(), Canaries()
+    said: list[str] = []
+
+    def nothing_leaked() -> None:
+        for canaries in (names, rows):
+            assert canaries.found(saker.directory, saker.log) == []
+
+    try:
+        arns = [new_key(saker) for _ in range(3)]
+        root = connect(saker)
+        for database, arn in zip(("ours", "theirs"), arns, strict=False):
+            root.create_database(database, properties={"cipher.enabled": "true", "cipher.key": arn})
+        client = connect(saker, db_name="ours")
+        collection, fields = collection_of_canaries(client, names)
+        written = [row_of_canaries(rows, fields) for _ in range(ROWS)]
+        client.insert(collection, written[: ROWS // 2])
+        client.flush(collection)
+        client.insert(collection, written[ROWS // 2 :])
+        client.delete(collection, ids=[written[0]["id"]])
+        # One with a key of its own beside it.
+        schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIM)
+        index = client.prepare_index_params()
+        index.add_index("vector", index_type="FLAT", metric_type="L2")
+        own = names.word("collection with a key of its own")
+        client.create_collection(own, schema=schema, index_params=index, properties={"cipher.key": arns[2]})
+        own_rows = [
+            {"id": rows.word("own key"), "vector": rows.vector(DIM), rows.word("own dynamic key"): rows.word("own value")}
+            for _ in range(ROWS)
+        ]
+        client.insert(own, own_rows)
+        client.flush(own)
+        nothing_leaked()
+
+        for arguments in (
+            ("key", "rotate", "--database", "ours", "--wait"),
+            ("key", "rewrap", "--key", arns[0], "--wait"),
+            ("key", "reencrypt", "--database", "ours", "--wait"),
+            ("key", "change", "--database", "theirs", "--to", arns[2], "--wait"),
+        ):
+            said.append(saker_says(saker, *arguments))
+            client.insert(collection, [row_of_canaries(rows, fields)])
+            nothing_leaked()
+        for alias in client.list_aliases(collection)["aliases"]:
+            client.drop_alias(alias)
+        moved = names.word("name after the move")
+        said.append(saker_says(saker, "collection", "move", f"ours.{collection}", "--to", "theirs", "--name", moved))
+        there = connect(saker, db_name="theirs")
+        assert count(there, moved) == ROWS - 1 + 4
+        there.flush(moved)
+        nothing_leaked()
+
+        # Refusals, with rows in the request and with the key away.
+        with pytest.raises(MilvusException) as refusal:
+            there.insert(moved, [{**row_of_canaries(rows, fields), fields["text"]: rows.word("too long") * 20}])
+        said.append(str(refusal.value))
+        with pytest.raises(MilvusException) as refusal:
+            there.query(moved, filter=f'{fields["text"]} === "{rows.word("bad filter")}"')
+        said.append(str(refusal.value))
+        saker.kms().disable_key(KeyId=arns[2])
+
+        def refused() -> str | None:
+            try:
+                there.query(moved, filter=f'{fields["text"]} == "{rows.word("filter in the dark")}"')
+            except MilvusException as error:
+                return str(error)
+            return None
+
+        said.append(eventually(refused, seconds=30))
+        nothing_leaked()
+        saker.kms().enable_key(KeyId=arns[2])
+        eventually(lambda: refused() is None, seconds=60)
+
+        client.drop_collection(own)
+        there.drop_collection(moved)
+        for arguments in (("audit", "tail"), ("audit", "access"), ("key", "list"), ("key", "jobs"), ("receipt", "list")):
+            said.append(saker_says(saker, *arguments))
+        for path in ("/metrics", "/v2/cmek/keys", "/v2/cmek/jobs"):
+            with urllib.request.urlopen(f"{saker.uri}{path}", timeout=30) as answer:
+                said.append(answer.read().decode())
+        nothing_leaked()
+        saker.kill()
+        saker.start()
+        assert saker.stop() == 0
+        nothing_leaked()
+        said.append(evidence_of(saker, tmp_path / "evidence"))
+        # A backup of the metadata, as an operator would make one.
+        backup = tmp_path / "backup.redb"
+        shutil.copy(saker.directory / "data" / "meta.redb", backup)
+        assert backup.stat().st_size > 10_000
+    finally:
+        saker.stop()
+    for canaries in (names, rows):
+        assert canaries.found(backup) == []
+    said_file = tmp_path / "said"
+    said_file.write_text("\n".join(said))
+    assert said_file.stat().st_size > 2_000
+    assert rows.found(tmp_path) == []
 
 
 def test_a_word_in_the_clear_is_found(guarded: Saker) -> None:

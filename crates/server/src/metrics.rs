@@ -207,6 +207,8 @@ impl Metrics {
     }
 }
 
+/// What an operator reads in the log names databases and keys. Names of collections are the customer's data: they are in
+/// the audit log, which is sealed.
 impl EventSink for Metrics {
     fn on_event(&self, event: &Event) {
         match event {
@@ -227,13 +229,17 @@ impl EventSink for Metrics {
                 root,
                 reason,
             } => {
-                tracing::warn!(database, collection, key = %root, reason, "locked: its root key may not be used");
+                let own_key = collection.is_some();
+                tracing::warn!(database, own_key, key = %root, reason, "locked: its root key may not be used");
             }
             Event::ZoneUnlocked {
                 database,
                 collection,
                 root,
-            } => tracing::info!(database, collection, key = %root, "unlocked"),
+            } => {
+                let own_key = collection.is_some();
+                tracing::info!(database, own_key, key = %root, "unlocked");
+            }
             Event::VerificationFailed { database, object } => {
                 self.verification_failures.inc();
                 tracing::error!(database, object, "stored bytes failed verification");
@@ -244,23 +250,13 @@ impl EventSink for Metrics {
             Event::DatabaseDropped { database } => tracing::info!(database, "database dropped"),
             Event::CollectionMoved {
                 from_database,
-                from_collection,
                 database,
-                collection,
                 headers,
-            } => {
-                tracing::info!(
-                    from_database,
-                    from_collection,
-                    database,
-                    collection,
-                    headers,
-                    "collection moved"
-                );
-            }
+                ..
+            } => tracing::info!(from_database, database, headers, "collection moved"),
             Event::Shredded { receipt } => {
-                let (database, collection) = (&receipt.database, &receipt.collection);
-                tracing::info!(database, collection, receipt = receipt.id, "keys destroyed");
+                let (database, collection_id) = (&receipt.database, receipt.collection_id);
+                tracing::info!(database, collection_id, receipt = receipt.id, "keys destroyed");
             }
             // Counted where requests are answered, or of no use to an operator.
             Event::KeyUsed { .. }
