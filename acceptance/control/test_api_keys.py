@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from conftest import Saker
+from conftest import Saker, eventually
 from pymilvus import MilvusClient
 
 from .conftest import Control, key_path, run, run_json
@@ -79,6 +79,16 @@ def test_scopes(guarded: Saker) -> None:
     assert Control(elsewhere["uri"], mine_key["apiKey"]).ask("GET", "/v2/cmek/keys").status_code == 403
     body = {"project": "mine", "name": "c"}
     assert ci.ask("POST", "/v2/clusters", body).status_code == 403
+
+    # The server's own audit log tells of all projects; a cluster's is its project's, and has what was done to it.
+    own = root.do("POST", "/v2/api-keys", {"name": "own", "project": "default"})
+    assert Control(guarded.uri, own["apiKey"]).do("GET", "/v2/cmek/keys")
+    assert Control(guarded.uri, own["apiKey"]).ask("GET", "/v2/audit/tail").status_code == 403
+    assert "key-registered" in admin.ask("GET", "/v2/audit/tail").text
+    there = Control(cluster["uri"], mine_key["apiKey"])
+    ci.do("DELETE", key_path("mine", arn))
+    told = eventually(lambda: "key-removed" in (answer := there.ask("GET", "/v2/audit/tail")).text and answer)
+    assert arn in told.text and other["id"] not in told.text
 
     # The command line takes them from the environment's variable or the flag.
     assert run(guarded.uri, "project", "list").returncode == 1

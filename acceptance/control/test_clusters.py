@@ -201,8 +201,18 @@ def test_a_cluster_that_cannot_start_keeps_nobody_else_from_it(own_saker: Saker)
         )
         assert failed["id"] == cluster["id"] and "another program has this port" in failed["reason"]
         eventually(lambda: control.do("GET", f"/v2/clusters/{other['id']}")["state"] == "running", 60)
+        # Nobody knows what it keeps under a key now, so none is removed; stopping it changes nothing about that.
+        arn = new_key(saker)
+        control.add_key("default", arn)
+        for stopped in (False, True):
+            if stopped:
+                control.do("POST", f"/v2/clusters/{cluster['id']}/stop")
+            refused = control.refused(409, "DELETE", key_path("default", arn))
+            assert cluster["id"] in refused and "start it and try again" in refused
+        assert "another program has this port" in control.refused(409, "POST", f"/v2/clusters/{cluster['id']}/start")
     # It is tried again by itself.
     eventually(lambda: control.do("GET", f"/v2/clusters/{cluster['id']}")["state"] == "running", 60)
+    control.do("DELETE", key_path("default", arn))
     # Data that was put in the place of another cluster's is not taken for its own.
     assert saker.stop() == 0
     clusters = saker.directory / "data" / "clusters"

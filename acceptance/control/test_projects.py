@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from pymilvus import MilvusClient
+from conftest import Process, eventually, free_port
+from pymilvus import MilvusClient, MilvusException
 
 from .conftest import Control, key_path, run, run_json
 
@@ -117,6 +118,47 @@ def test_a_key_in_use_stays_and_is_shown_with_its_user(control: Control, saker, 
     # The server's own cluster does not ask for registration unless it is set up to.
     client.create_database(short, properties={"cipher.key": arn})
     client.drop_database(short)
+
+
+def test_a_server_that_takes_registered_keys_only(saker, tmp_path) -> None:
+    """`[control] registered_keys_only`: the server's own cluster asks for registration as well, its default key included."""
+    first, second, default = new_key(saker), new_key(saker), new_key(saker)
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{saker.kms_port}"
+    config = tmp_path / "saker.toml"
+    config.write_text(
+        f'[server]\nlisten = "127.0.0.1:{port}"\n[data]\ndir = "data"\n'
+        f'[control]\nregistered_keys_only = true\n'
+        f'[kms]\nplatform_key_file = "platform.key"\ndefault_key = "{default}"\n'
+        f'[kms.aws]\nendpoint_url = "{endpoint}"\nsts_endpoint_url = "{endpoint}"\nregion = "us-east-1"\n'
+        f'profile = "saker"\ncredentials_file = "{saker.directory / "aws-credentials"}"\n'
+    )
+    server = Process(["serve", "--config", str(config)], tmp_path / "log")
+    server.start()
+    try:
+        control = Control(f"http://127.0.0.1:{port}")
+        client = MilvusClient(control.uri, dedicated=True)
+        with pytest.raises(MilvusException, match=f"saker key add --project .* --key {first}"):
+            client.create_database("mine", properties={"cipher.key": first})
+        with pytest.raises(MilvusException, match=f"key {default} is not registered"):
+            client.create_database("mine")
+        client.create_database("plain", properties={"cipher.enabled": "false"})
+        for arn in (first, default):
+            control.add_key("default", arn)
+        client.create_database("mine", properties={"cipher.key": first})
+        client.create_database("inherits")
+        assert client.describe_database("inherits")["cipher.key"] == default
+        # A change of root goes under registered keys only, too.
+        change = {"dbName": "mine", "to": second}
+        refused = control.ask("POST", "/v2/cmek/databases/change-key", change).json()
+        assert refused["code"] == 1100 and "is not registered" in refused["message"]
+        control.add_key("default", second)
+        control.do("POST", "/v2/cmek/databases/change-key", change)
+        eventually(lambda: client.describe_database("mine")["cipher.key"] == second, 60)
+        assert "as default key" in control.refused(409, "DELETE", key_path("default", default))
+        eventually(lambda: control.ask("DELETE", key_path("default", first)).status_code == 200, 60)
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("path", ["/v2/projects/nobody/keys", "/v2/projects/nobody/policy", "/v2/projects/nobody"])

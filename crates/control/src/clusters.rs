@@ -104,7 +104,7 @@ impl Registry {
             place: new.place,
             default_key: new.default_key,
             wanted: Wanted::Running,
-            uses: Vec::new(),
+            uses: None,
         };
         self.put_cluster(record).await
     }
@@ -169,7 +169,7 @@ impl Registry {
     pub fn is_standalone(&self, id_or_name: &str) -> bool {
         id_or_name == self.standalone.id.as_str() || id_or_name == Self::STANDALONE_NAME
     }
-    /// Notes what a cluster is to do, and who used which key if it is to stop.
+    /// Notes what a cluster is to do, and who used which key if it was stopped.
     ///
     /// # Errors
     /// [`ControlError::ClusterNotFound`], [`ControlError::Store`].
@@ -177,7 +177,7 @@ impl Registry {
         &self,
         id: &ClusterId,
         wanted: Wanted,
-        uses: Vec<KeyUse>,
+        uses: Option<Vec<KeyUse>>,
     ) -> Result<ClusterRecord, ControlError> {
         let _changes = self.changes.lock().await;
         let record = self.cluster(id.as_str())?;

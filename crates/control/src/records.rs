@@ -52,9 +52,10 @@ pub struct ClusterRecord {
     pub default_key: Option<RootKeyId>,
     /// What it is to do.
     pub wanted: Wanted,
-    /// Who used which key when it was stopped: what is known without opening it.
+    /// Who used which key when it was stopped: what is known without opening it. `None`: it is to run, or was stopped
+    /// while nobody could look.
     #[serde(default)]
-    pub uses: Vec<KeyUse>,
+    pub uses: Option<Vec<KeyUse>>,
 }
 
 /// What a cluster is to do, over restarts of the server.

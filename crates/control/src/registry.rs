@@ -376,6 +376,7 @@ impl Registry {
                 cluster
                     .uses
                     .iter()
+                    .flatten()
                     .filter(|used| used.root == *root)
                     .map(|used| cluster.user(Some(used))),
             );

@@ -208,7 +208,10 @@ async fn a_key_in_use_stays() {
         database: "archive".into(),
         collection: Some("notes".into()),
     }];
-    registry.want_cluster(&cluster.id, Wanted::Stopped, uses).await.unwrap();
+    registry
+        .want_cluster(&cluster.id, Wanted::Stopped, Some(uses))
+        .await
+        .unwrap();
     let refused = registry
         .remove_key(&other.id, &key(3), nobody)
         .await

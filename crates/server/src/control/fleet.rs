@@ -149,6 +149,8 @@ impl Fleet {
             }
             Err(error) => {
                 let failure = failed_to_start(&record.id, &error);
+                // From here on it is only erased, now or when it can be.
+                self.registry().want_cluster(&record.id, Wanted::Dropped, None).await?;
                 self.erase(&record.id).await?;
                 Err(failure)
             }
@@ -161,10 +163,7 @@ impl Fleet {
     pub(crate) async fn start(&self, id_or_name: &str) -> Result<ClusterView, ControlError> {
         let _changes = self.changes.lock().await;
         let record = self.not_dropped(id_or_name)?;
-        let record = self
-            .registry()
-            .want_cluster(&record.id, Wanted::Running, record.uses)
-            .await?;
+        let record = self.registry().want_cluster(&record.id, Wanted::Running, None).await?;
         self.start_member(&record)
             .await
             .map_err(|error| failed_to_start(&record.id, &error))?;
@@ -182,15 +181,14 @@ impl Fleet {
             Some(Member::Running(serving)) => {
                 let node = stopped(serving).await;
                 // Asked after it stopped: nothing can be made in it any more.
-                let uses = uses_of(&node).await;
+                let uses = uses_of(&node).await.ok();
                 released(node).await;
                 self.registry().want_cluster(&record.id, Wanted::Stopped, uses).await?
             }
-            // What it keeps under which key is known from the last time that it ran.
+            // It ran at most before this server started, and may have got what nobody wrote down.
             Some(Member::Failed(_)) | None => {
-                self.registry()
-                    .want_cluster(&record.id, Wanted::Stopped, record.uses)
-                    .await?
+                let uses = record.uses.filter(|_| record.wanted == Wanted::Stopped);
+                self.registry().want_cluster(&record.id, Wanted::Stopped, uses).await?
             }
         };
         Ok(self.view(&record).await)
@@ -208,21 +206,22 @@ impl Fleet {
                 state: "does not run, so nobody knows what it keeps".to_owned(),
                 remedy: "start it first",
             })?;
-            if let Some(kept) = kept_by(&node).await {
-                return Err(ControlError::ClusterState {
-                    cluster: record.id.clone(),
-                    state: format!("keeps {kept}"),
-                    remedy: "drop those first; each drop destroys its keys and gives a receipt",
-                });
-            }
+            // Asked before it is stopped, so that one in use goes on, and after, when nothing can be made in it any more.
+            empty(&node).await?;
             drop(node);
-            self.registry()
-                .want_cluster(&record.id, Wanted::Dropped, Vec::new())
-                .await?;
-        }
-        let member = self.members().remove(&record.id);
-        if let Some(Member::Running(serving)) = member {
-            released(stopped(serving).await).await;
+            let member = self.members().remove(&record.id);
+            if let Some(Member::Running(serving)) = member {
+                let node = stopped(serving).await;
+                let still_empty = empty(&node).await;
+                released(node).await;
+                if let Err(refused) = still_empty {
+                    if let Err(error) = self.start_member(&record).await {
+                        tracing::warn!(cluster = %record.id, %error, "cluster does not start; it is tried again");
+                    }
+                    return Err(refused);
+                }
+            }
+            self.registry().want_cluster(&record.id, Wanted::Dropped, None).await?;
         }
         self.erase(&record.id).await?;
         Ok(record)
@@ -254,15 +253,17 @@ impl Fleet {
         }
         nodes
     }
-    /// A cluster of the project that should run and does not.
-    pub(super) fn failed_member(&self, project: &saker_control::ProjectId) -> Option<ClusterId> {
+    /// A cluster of the project of which nobody knows what it keeps: it should run and does not, or could not when it was
+    /// stopped.
+    pub(super) fn unknown_member(&self, project: &saker_control::ProjectId) -> Option<ClusterId> {
         let clusters = self.registry().clusters();
-        let mut wanted = clusters
-            .into_iter()
-            .filter(|record| record.project == *project && record.wanted == Wanted::Running);
-        wanted
-            .find(|record| self.node(&record.id).is_none())
-            .map(|record| record.id)
+        let mut own = clusters.into_iter().filter(|record| record.project == *project);
+        let unknown = own.find(|record| match record.wanted {
+            Wanted::Running => self.node(&record.id).is_none(),
+            Wanted::Stopped => record.uses.is_none(),
+            Wanted::Dropped => false,
+        });
+        unknown.map(|record| record.id)
     }
 
     fn node(&self, id: &ClusterId) -> Option<Arc<Node>> {
@@ -490,9 +491,13 @@ async fn released(node: Arc<Node>) {
 }
 
 /// Who is under which key in a cluster.
-pub(super) async fn uses_of(node: &Node) -> Vec<KeyUse> {
+///
+/// # Errors
+/// [`ControlError::ClusterState`] if it does not tell.
+pub(super) async fn uses_of(node: &Node) -> Result<Vec<KeyUse>, ControlError> {
+    let keys = node.engine.key_states().await.map_err(|error| untold(node, &error))?;
     let mut uses = Vec::new();
-    for key in node.engine.key_states().await.unwrap_or_default() {
+    for key in keys {
         for name in &key.databases {
             let (database, collection) = match name.split_once('/') {
                 Some((database, collection)) => (database, Some(collection.to_owned())),
@@ -505,31 +510,46 @@ pub(super) async fn uses_of(node: &Node) -> Vec<KeyUse> {
             });
         }
     }
-    uses
+    Ok(uses)
 }
 
-/// What keeps a cluster from being dropped.
-async fn kept_by(node: &Node) -> Option<String> {
-    let databases = node.engine.list_databases().await.ok()?;
+/// Refuses if a cluster keeps more than it began with.
+async fn empty(node: &Node) -> Result<(), ControlError> {
+    let kept = |kept: String| ControlError::ClusterState {
+        cluster: node.membership.cluster.clone(),
+        state: format!("keeps {kept}"),
+        remedy: "drop those first; each drop destroys its keys and gives a receipt",
+    };
+    let databases = node.engine.list_databases().await;
+    let databases = databases.map_err(|error| untold(node, &error))?;
     if databases.len() > 1 {
         let names: Vec<_> = databases
             .iter()
             .map(|database| database.name.as_str())
             .take(10)
             .collect();
-        return Some(format!("{} databases ({})", databases.len(), names.join(", ")));
+        return Err(kept(format!("{} databases ({})", databases.len(), names.join(", "))));
     }
     for database in databases {
-        let collections = node.engine.list_collections(&database.name).await.ok()?;
+        let collections = node.engine.list_collections(&database.name).await;
+        let collections = collections.map_err(|error| untold(node, &error))?;
         if !collections.is_empty() {
-            return Some(format!(
+            return Err(kept(format!(
                 "{} collections in database {}",
                 collections.len(),
                 database.name
-            ));
+            )));
         }
     }
-    None
+    Ok(())
+}
+
+fn untold(node: &Node, error: &saker_engine::Error) -> ControlError {
+    ControlError::ClusterState {
+        cluster: node.membership.cluster.clone(),
+        state: format!("does not tell what it keeps: {}", error.message),
+        remedy: "try again",
+    }
 }
 
 fn failed_to_start(id: &ClusterId, error: &StartError) -> ControlError {

@@ -68,14 +68,14 @@ impl Fleet {
     /// [`ControlError::KeyInUse`] with everybody who does.
     pub(crate) async fn remove_key(&self, project: &ProjectId, root: &RootKeyId) -> Result<(), ControlError> {
         let users = || async {
-            if let Some(cluster) = self.failed_member(project) {
+            if let Some(cluster) = self.unknown_member(project) {
                 return Err(ControlError::ClusterState {
                     cluster,
-                    state: "should run and does not, so nobody knows what it keeps under this key".to_owned(),
-                    remedy: "start it, or stop it to go by what it kept when it last stopped, and try again",
+                    state: "does not run, and nobody knows what it keeps under this key".to_owned(),
+                    remedy: "start it and try again",
                 });
             }
-            Ok(self.users_of(project, root).await)
+            self.users_of(project, root).await
         };
         self.registry().remove_key(project, root, users).await?;
         for node in self.nodes_of(project) {
@@ -98,7 +98,7 @@ impl Fleet {
     /// One key.
     pub(crate) async fn key_view(&self, project: &ProjectId, key: RegisteredKey) -> KeyView {
         let mut users = self.registry().known_users(project, &key.root);
-        users.extend(self.users_of(project, &key.root).await);
+        users.extend(self.users_of(project, &key.root).await.unwrap_or_default());
         users.sort();
         users.dedup();
         let mut states = Vec::new();
@@ -171,7 +171,13 @@ impl Fleet {
         let by = caller.name();
         tracing::info!(action, %project, subject, by, "control plane");
         let details = json!({ "project": project, "subject": subject, "by": by });
-        self.main.audit.record(action, details);
+        // In the server's own log, and where the project's own people read it.
+        self.main.audit.record(action, details.clone());
+        for node in self.nodes_of(project) {
+            if !Arc::ptr_eq(&node, &self.main) {
+                node.audit.record(action, details.clone());
+            }
+        }
     }
 
     fn nodes_of(&self, project: &ProjectId) -> Vec<Arc<Node>> {
@@ -179,13 +185,13 @@ impl Fleet {
         nodes.filter(|node| node.membership.project == *project).collect()
     }
     /// Who is under a key in clusters that run.
-    async fn users_of(&self, project: &ProjectId, root: &RootKeyId) -> Vec<KeyUser> {
+    async fn users_of(&self, project: &ProjectId, root: &RootKeyId) -> Result<Vec<KeyUser>, ControlError> {
         let mut users = Vec::new();
         for (name, node) in self.nodes() {
             if node.membership.project != *project {
                 continue;
             }
-            let uses = uses_of(&node).await;
+            let uses = uses_of(&node).await?;
             users.extend(uses.into_iter().filter(|used| used.root == *root).map(|used| KeyUser {
                 cluster: node.membership.cluster.clone(),
                 cluster_name: name.clone(),
@@ -193,7 +199,7 @@ impl Fleet {
                 collection: used.collection,
             }));
         }
-        users
+        Ok(users)
     }
 }
 

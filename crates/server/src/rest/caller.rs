@@ -16,6 +16,9 @@ use saker_control::{ApiKeyInfo, ControlError, ProjectId, Registry, Scope};
 use super::{refusal, text_of};
 use crate::{auth::ROOT_USER, node::Node};
 
+/// Paths of the audit log.
+const AUDIT: &str = "/v2/audit/";
+
 /// Who asks.
 #[derive(Clone, Debug)]
 pub(crate) enum Caller {
@@ -115,12 +118,18 @@ pub(super) async fn identify(State(node): State<Arc<Node>>, mut request: Request
     response
 }
 
-/// Lets those through who may deal with the project of this cluster.
+/// Lets those through who may deal with the project of this cluster. The server's own audit log tells of all projects, so
+/// it is for those who may deal with all of them.
 pub(super) async fn of_this_cluster(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
-    let allowed = request
-        .extensions()
-        .get::<Caller>()
-        .map(|caller| caller.check(&node.membership.project));
+    let membership = &node.membership;
+    let of_all = membership.cluster == membership.registry.standalone().id && request.uri().path().starts_with(AUDIT);
+    let allowed = request.extensions().get::<Caller>().map(|caller| {
+        if of_all {
+            caller.check_admin()
+        } else {
+            caller.check(&membership.project)
+        }
+    });
     match allowed {
         Some(Ok(())) => next.run(request).await,
         Some(Err(error)) => refusal(StatusCode::FORBIDDEN, 403, &error.to_string()),

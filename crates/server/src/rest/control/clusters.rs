@@ -101,7 +101,10 @@ async fn stop(State(fleet): Shared, Extension(caller): By, Path(name): Path<Stri
 async fn remove(State(fleet): Shared, Extension(caller): By, Path(name): Path<String>) -> Answer {
     let view = found(&fleet, &caller, &name).await?;
     let id = view.id.clone();
-    to_the_end(&fleet, |fleet| async move { fleet.drop_cluster(id.as_str()).await }).await?;
+    to_the_end(&fleet, |fleet| async move {
+        Box::pin(fleet.drop_cluster(id.as_str())).await
+    })
+    .await?;
     fleet.note(&caller, "cluster-dropped", &view.project, Some(view.id.as_str()));
     done(json!({ "id": view.id, "name": view.name }))
 }
