@@ -401,18 +401,28 @@ async fn keys_that_are_refused_for_good_are_asked_for_within_bounds() {
 
 #[tokio::test(start_paused = true)]
 async fn no_walk_through_a_key_services_answers_breaks_the_promise() {
+    walk(0x005a_4be7, 4, 60).await;
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "minutes long; make soak runs it, with other seeds each time"]
+async fn soak_walks_through_a_key_services_answers() {
+    let first = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "seed");
+    walk(first, 100, 200).await;
+}
+
+async fn walk(first: u64, rounds: u64, steps: usize) {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let rounds = number("SAKER_TEST_ROUNDS").unwrap_or(4);
-    let seeds: Vec<u64> = match number("SAKER_TEST_SEED") {
-        Some(seed) => vec![seed],
-        None => (0..rounds).map(|round| 0x5a_4b_e7 + round).collect(),
+    let (first, rounds) = match number("SAKER_TEST_SEED") {
+        Some(seed) => (seed, 1),
+        None => (first, number("SAKER_TEST_ROUNDS").unwrap_or(rounds)),
     };
-    for seed in seeds {
+    for seed in (0..rounds).map(|round| first.wrapping_add(round)) {
         #[expect(clippy::print_stderr, reason = "to replay a walk that failed")]
         {
             eprintln!("SAKER_TEST_SEED={seed}");
         }
-        Walk::begin(seed).await.go(60).await;
+        Walk::begin(seed).await.go(steps).await;
     }
 }
 
@@ -423,7 +433,9 @@ struct Truth {
     no_since: Option<u64>,
     /// Since when no answer is a yes.
     no_yes_since: Option<u64>,
-    /// Until when a probe that hangs, or a pause after outages, may keep a change from being seen.
+    /// How long after a change a probe that hangs, or a pause after outages, may keep it from being seen; and until when
+    /// that is so for the last one.
+    blind_ms: u64,
     blind_until: u64,
 }
 
@@ -467,6 +479,7 @@ impl Walk {
         let truth = Truth {
             no_since: None,
             no_yes_since: None,
+            blind_ms: 0,
             blind_until: 0,
         };
         Self {
@@ -521,51 +534,47 @@ impl Walk {
         let outage = KmsAnswer::Fail(OUTAGES[pick(&mut self.random, OUTAGES.len())]);
         let (kms, root) = (&self.cluster.kms, &self.roots[which]);
         let truth = &mut self.truths[which];
-        let kind = self.random.below(8);
-        let (no, yes) = match kind {
-            0 | 1 => {
+        let kind = self.random.below(9);
+        // Whether every answer is a no, whether any is a yes, and for how long after the next change the answers from
+        // before it keep the next probe away.
+        let (no, yes, blind_ms) = match kind {
+            0..3 => {
                 kms.set(root, denial);
-                (true, false)
-            }
-            2 => {
-                kms.set(root, outage);
-                (false, false)
+                (true, false, 0)
             }
             3 => {
-                kms.set(root, KmsAnswer::Hang);
-                (false, false)
+                kms.set(root, outage);
+                (false, false, PAUSE_MS)
             }
             4 => {
-                kms.set(root, KmsAnswer::WrongKey);
-                (false, false)
+                kms.set(root, KmsAnswer::Hang);
+                (false, false, PAUSE_MS + HANG_MS)
             }
             5 => {
-                kms.flap(root, [KmsAnswer::Right, outage, KmsAnswer::Right]);
-                (false, true)
+                kms.set(root, KmsAnswer::WrongKey);
+                (false, false, PAUSE_MS)
             }
             6 => {
+                kms.flap(root, [KmsAnswer::Right, outage, KmsAnswer::Right]);
+                (false, true, PAUSE_MS)
+            }
+            7 => {
                 kms.flap(root, [KmsAnswer::Right, denial]);
-                (false, true)
+                (false, true, 0)
             }
             _ => {
                 kms.set(root, KmsAnswer::Slow(Duration::from_millis(self.random.below(400))));
-                (false, true)
+                (false, true, 0)
             }
         };
         #[expect(clippy::print_stderr, reason = "to understand a walk that failed")]
         {
             eprintln!("step {step}, {at} ms: root {which} answers {kind}");
         }
-        let was_quiet = truth.no_yes_since.is_some();
-        truth.no_since = no.then(|| truth.no_since.unwrap_or(at));
+        truth.no_since = no.then_some(at);
         truth.no_yes_since = (!yes).then(|| truth.no_yes_since.unwrap_or(at));
-        // After a change away from outages the next probe may be a pause away, and behind one that hangs.
-        if was_quiet || !no {
-            truth.blind_until = truth.blind_until.max(at + PAUSE_MS + HANG_MS);
-        }
-        if let Some(since) = &mut truth.no_since {
-            *since = at;
-        }
+        truth.blind_until = truth.blind_until.max(at + truth.blind_ms);
+        truth.blind_ms = blind_ms;
     }
 
     /// Writes a row into each database that takes it.
@@ -586,11 +595,11 @@ impl Walk {
     async fn heal(&mut self, step: usize) {
         for (root, truth) in self.roots.iter().zip(&mut self.truths) {
             self.cluster.kms.set(root, KmsAnswer::Right);
-            let blind_until = now(&self.clock) + PAUSE_MS + HANG_MS;
             *truth = Truth {
                 no_since: None,
                 no_yes_since: None,
-                blind_until,
+                blind_ms: 0,
+                blind_until: now(&self.clock) + PAUSE_MS + HANG_MS,
             };
         }
         pass((PAUSE_MS + HANG_MS + NOTICED_MS) / 1_000).await;
