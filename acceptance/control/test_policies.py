@@ -267,6 +267,16 @@ def test_a_customer_who_may_not_is_told(own_saker: Saker, tmp_path: Path) -> Non
         paste(saker, printed, tmp_path, profile="saker")
 
 
+def test_a_role_is_made_in_the_keys_account_alone(own_saker: Saker, tmp_path: Path) -> None:
+    saker, control = own_saker, Control(own_saker.uri)
+    control.project("tenant")
+    elsewhere = "arn:aws:kms:us-east-1:111111111111:key/00000000-0000-4000-8000-000000000000"
+    printed = run(saker.uri, "key", "policy", "--project", "tenant", "--key", elsewhere).stdout
+    with pytest.raises(AssertionError, match=f"in account 111111111111, and you are in {ACCOUNT}"):
+        paste(saker, printed, tmp_path)
+    assert boto3.client("iam", **saker.kms_options()).list_roles()["Roles"] == []
+
+
 def test_the_simulator_agrees(control: Control, saker: Saker, short: str) -> None:
     """The role's policy before a policy simulator that we did not write. It gives conditions no encryption context, so the
     policy as printed allows nothing there, and what it allows besides is asked of it without its condition."""

@@ -87,45 +87,44 @@ impl Registry {
                 root.provider()
             )));
         }
-        let mut roots: Vec<RootKeyId> = project
+        let registered = project
             .keys
             .iter()
-            .map(|key| key.root.clone())
-            .filter(|root| root.provider() == KeyProvider::Aws)
+            .map(|key| (key.root.clone(), key.role_arn.as_deref()));
+        let mut keys: Vec<_> = registered
+            .filter(|(root, _)| root.provider() == KeyProvider::Aws)
             .collect();
-        roots.extend(
-            extra
-                .filter(|extra| !project.keys.iter().any(|key| key.root == **extra))
-                .cloned(),
-        );
-        if roots.is_empty() {
+        let new = extra.filter(|extra| !keys.iter().any(|(root, _)| root == *extra));
+        keys.extend(new.map(|root| (root.clone(), None)));
+        if keys.is_empty() {
             return Err(ControlError::NoPolicy(format!(
                 "project {} has no registered AWS key; name the key that it will use: --key ARN",
                 project.name
             )));
         }
-        let mut by_account: BTreeMap<(String, String), Vec<RootKeyId>> = BTreeMap::new();
-        for root in roots {
+        let mut by_account: BTreeMap<(String, String), Vec<_>> = BTreeMap::new();
+        for (root, role_arn) in keys {
             let account = account_of(&root).ok_or_else(|| ControlError::NoPolicy(format!("{root} is no ARN")))?;
-            by_account.entry(account).or_default().push(root);
+            by_account.entry(account).or_default().push((root, role_arn));
         }
         let patterns = self.context_patterns(&project.id);
         let accounts = by_account
             .into_iter()
-            .map(|((partition, account), roots)| {
-                // The keys whose policy is to change: the one asked about, or all. The role is always for all of them.
-                let changed: Vec<_> = roots
-                    .iter()
-                    .filter(|root| extra.is_none_or(|extra| extra == *root))
-                    .collect();
+            .map(|((partition, account), keys)| {
                 let role_name = role_name(&project);
                 let role_arn = format!("arn:{partition}:iam::{account}:role/{role_name}");
-                let statements = changed
+                // The keys whose own policy is to change: the one asked about, or all.
+                let is_changed = |root: &RootKeyId| extra.is_none_or(|extra| extra == root);
+                // The role is put as a whole: for them, and for those that are used with it already.
+                let granted = keys
                     .iter()
-                    .map(|root| ((*root).clone(), key_statement(&role_name, &role_arn, &patterns)));
+                    .filter(|(root, used_with)| is_changed(root) || *used_with == Some(role_arn.as_str()));
+                let granted: Vec<_> = granted.map(|(root, _)| root.clone()).collect();
+                let changed = granted.iter().filter(|root| is_changed(root));
+                let statements = changed.map(|root| (root.clone(), key_statement(&role_name, &role_arn, &patterns)));
                 AccountPolicy {
                     trust_policy: trust_policy(principal, &project.external_id),
-                    role_policy: role_policy(&roots, &patterns),
+                    role_policy: role_policy(&granted, &patterns),
                     key_statements: statements.collect(),
                     account,
                     role_name,

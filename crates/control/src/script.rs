@@ -58,6 +58,11 @@ fn write_account(text: &mut String, policy: &ProjectPolicy, account: &AccountPol
         ..
     } = account;
     let (trust, role) = (compact(trust_policy), compact(role_policy));
+    let region = account
+        .key_statements
+        .first()
+        .and_then(|(root, _)| root.aws_region())
+        .unwrap_or_default();
     let _ = write!(
         text,
         "
@@ -65,6 +70,8 @@ fn write_account(text: &mut String, policy: &ProjectPolicy, account: &AccountPol
 set -euo pipefail
 export AWS_PAGER=
 command -v python3 >/dev/null || {{ echo 'python3 is needed to merge key policies: install it, or run this in AWS CloudShell' >&2; exit 1; }}
+account=$(aws sts get-caller-identity --region {region} --query Account --output text)
+[ \"$account\" = {number} ] || {{ echo \"these keys are in account {number}, and you are in $account: change AWS_PROFILE\" >&2; exit 1; }}
 
 # 1. The role, which only Saker can take on, and only with the external id of this project.
 trust='{trust}'

@@ -382,7 +382,13 @@ async fn policies_name_one_principal_two_actions_and_the_keys() {
         .policy("other", None, "arn:aws:iam::000000000000:user/saker")
         .unwrap_err();
     assert!(none.to_string().contains("--key"), "{none}");
-    registry.add_key(&other.id, registered(1)).await.unwrap();
+    let with_role = RegisteredKey {
+        role_arn: Some(format!("arn:aws:iam::000000000000:role/{}", policy::role_name(&other))),
+        ..registered(1)
+    };
+    registry.add_key(&other.id, with_role).await.unwrap();
+    // Used with Saker's own identity: the role has no business with it.
+    registry.add_key(&other.id, registered(3)).await.unwrap();
     let far: RootKeyId = "arn:aws:kms:us-east-1:111111111111:key/far".parse().unwrap();
     let principal = "arn:aws:iam::000000000000:user/saker";
     let policy = registry.policy("other", Some(&far), principal).unwrap();
