@@ -9,6 +9,14 @@ impl AeadKey {
         Ok(Self)
     }
 
+    pub(crate) fn for_sealing(_key: &PlainKey) -> Result<Self, SealError> {
+        Ok(Self)
+    }
+
+    pub(crate) fn for_opening(_key: &PlainKey) -> Result<Self, OpenError> {
+        Ok(Self)
+    }
+
     pub(crate) fn seal_in_place(&self, _aad: &[u8], sealed: &mut [u8]) -> Result<(), SealError> {
         let (nonce, rest) = sealed.split_at_mut_checked(NONCE_BYTES).ok_or(SealError::Module)?;
         let plain_bytes = rest.len().checked_sub(TAG_BYTES).ok_or(SealError::Module)?;
