@@ -25,6 +25,8 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ("saker-keyring", &["saker-arena", "saker-model"]),
     // Threads that build an index overwrite their stacks.
     ("saker-index", &["saker-arena", "saker-model"]),
+    // Values in, bitmaps out: filters ask it, segments keep it.
+    ("saker-scalar", &["saker-model"]),
     ("saker-storage", &["saker-model", "saker-keyring"]),
     // The local key server is itself a durable store, so it goes through the one door to bytes as well.
     ("saker-kms", &["saker-model", "saker-keyring", "saker-storage"]),
@@ -35,15 +37,22 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     // Segments write and read sealed files, so they name the lease and the sealed types.
     (
         "saker-segment",
-        &["saker-model", "saker-index", "saker-keyring", "saker-storage"],
+        &[
+            "saker-model",
+            "saker-index",
+            "saker-scalar",
+            "saker-keyring",
+            "saker-storage",
+        ],
     ),
     // Filters and top-k work on columns that are handed to them, wherever those come from.
-    ("saker-query", &["saker-model"]),
+    ("saker-query", &["saker-model", "saker-scalar"]),
     (
         "saker-engine",
         &[
             "saker-model",
             "saker-index",
+            "saker-scalar",
             "saker-keyring",
             "saker-storage",
             "saker-segment",

@@ -1,5 +1,7 @@
 //! What a filter says, before any schema is known.
 
+pub(crate) use saker_scalar::Step;
+
 use crate::Literal;
 
 /// A parsed filter. `Debug` of its literals is redacted.
@@ -70,13 +72,6 @@ pub(crate) enum ExprKind {
         function: Function,
         arguments: Vec<Expr>,
     },
-}
-
-/// One step of a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    Key(String),
-    Index(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 //!
 //! What it is for: [`parse`] reads Milvus's boolean expression language, [`bind`] checks it against a schema, and
 //! [`evaluate`] answers it for rows held by column, as a [`saker_model::Bitmap`]. [`merge`] joins hits, and
-//! [`OutputFields`] resolves what a request wants to see.
+//! [`OutputFields`] resolves what a request wants to see. [`IndexTarget`] makes the indexes that [`evaluate`] looks
+//! conditions up in.
 //!
 //! What it deliberately does not do: no input or output, no threads, no vectors' distances, no knowledge of segments.
 //! Nothing here prints a literal of a filter: errors name fields and positions, `Debug` is redacted.
@@ -14,6 +15,7 @@ mod ast;
 mod bind;
 mod error;
 mod evaluate;
+mod index;
 mod json;
 mod lexer;
 mod literal;
@@ -34,6 +36,7 @@ pub use ast::Expr;
 pub use bind::bind;
 pub use error::FilterError;
 pub use evaluate::evaluate;
+pub use index::{IndexBuildError, IndexTarget, JsonCast};
 pub use literal::{Literal, Templates};
 pub use output::{DynamicKeys, OutputError, OutputFields};
 pub use parser::parse;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use saker_scalar::{Class, Probe};
+
 use crate::Literal;
 use crate::json::Item;
 use crate::number::whole;
@@ -54,6 +56,28 @@ impl MixedSet {
     /// Number of different values.
     pub(crate) fn len(&self) -> usize {
         self.bools.len() + self.ints.len() + self.doubles.len() + self.texts.len() + self.lists.len()
+    }
+
+    /// Whether some of its values are lists, which no index holds.
+    pub(crate) fn has_lists(&self) -> bool {
+        !self.lists.is_empty()
+    }
+
+    /// Whether all of its values are of these kinds.
+    pub(crate) fn is_of(&self, covered: impl Fn(Class) -> bool) -> bool {
+        (self.bools.is_empty() || covered(Class::Bool))
+            && (self.ints.is_empty() && self.doubles.is_empty() || covered(Class::Number))
+            && (self.texts.is_empty() || covered(Class::Text))
+            && !self.has_lists()
+    }
+
+    /// Its values but lists, as an index is asked for them.
+    pub(crate) fn probes(&self) -> impl Iterator<Item = Probe<'_>> + Clone {
+        let bools = self.bools.iter().map(|value| Probe::Bool(*value));
+        let ints = self.ints.iter().map(|value| Probe::Int(*value));
+        let doubles = self.doubles.iter().map(|bits| Probe::Double(f64::from_bits(*bits)));
+        let texts = self.texts.iter().map(|text| Probe::Text(text));
+        bools.chain(ints).chain(doubles).chain(texts)
     }
 
     /// A number from 0 below [`Self::len`] that is this value's alone, if it is in the set.

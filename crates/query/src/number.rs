@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+pub(crate) use saker_scalar::compare_int_double;
+
 use crate::ast::Arithmetic;
 
 /// 64-bit integer arithmetic. `None` on overflow and division by zero. Division rounds toward zero, a remainder has the
@@ -35,26 +37,6 @@ pub(crate) fn compare_doubles(left: f64, right: f64) -> Option<Ordering> {
     left.partial_cmp(&right)
 }
 
-/// Exact order of an integer and a float, without rounding either.
-pub(crate) fn compare_int_double(left: i64, right: f64) -> Option<Ordering> {
-    if right.is_nan() {
-        return None;
-    }
-    if right >= TWO_TO_63 {
-        return Some(Ordering::Less);
-    }
-    if right < -TWO_TO_63 {
-        return Some(Ordering::Greater);
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "the range was checked above")]
-    let floor = right.floor() as i64;
-    Some(left.cmp(&floor).then(if right.fract() == 0.0 {
-        Ordering::Equal
-    } else {
-        Ordering::Less
-    }))
-}
-
 /// The integer that equals this float, if there is one.
 pub(crate) fn whole(value: f64) -> Option<i64> {
     let fits = value.fract() == 0.0 && (-TWO_TO_63..TWO_TO_63).contains(&value);
@@ -84,26 +66,6 @@ const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn integers_and_floats_compare_exactly() {
-        use Ordering::{Equal, Greater, Less};
-        for (left, right, expected) in [
-            (1, 1.0, Equal),
-            (1, 1.5, Less),
-            (2, 1.5, Greater),
-            (-1, -1.5, Greater),
-            (-2, -1.5, Less),
-            (9_007_199_254_740_993, 9_007_199_254_740_992.0, Greater),
-            (i64::MAX, 9_223_372_036_854_775_807.0, Less),
-            (i64::MIN, -9_223_372_036_854_775_808.0, Equal),
-            (i64::MIN, f64::NEG_INFINITY, Greater),
-            (i64::MAX, f64::INFINITY, Less),
-        ] {
-            assert_eq!(compare_int_double(left, right), Some(expected), "{left} {right}");
-        }
-        assert_eq!(compare_int_double(0, f64::NAN), None);
-    }
 
     #[test]
     fn integer_arithmetic_never_wraps() {

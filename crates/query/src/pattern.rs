@@ -11,6 +11,15 @@ pub(crate) enum Pattern {
     Regex(Regex),
 }
 
+/// What may follow the start of a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    Nothing,
+    Anything,
+    /// What the pattern says.
+    Some,
+}
+
 /// Why a pattern is refused, for a message.
 pub(crate) type PatternError = String;
 
@@ -65,6 +74,14 @@ impl Pattern {
         }
     }
 
+    /// The text that every match starts with, and what may follow it.
+    pub(crate) fn prefix(&self) -> (&str, Rest) {
+        match self {
+            Self::Like(like) => like.prefix(),
+            Self::Regex(_) => ("", Rest::Some),
+        }
+    }
+
     pub(crate) fn matches(&self, text: &str) -> bool {
         match self {
             Self::Like(like) => like.matches(text),
@@ -91,6 +108,15 @@ fn check_length(pattern: &str) -> Result<(), PatternError> {
 }
 
 impl Like {
+    fn prefix(&self) -> (&str, Rest) {
+        match self.pieces.as_slice() {
+            [Piece::Text(all)] => (all, Rest::Nothing),
+            [Piece::Text(start), middle @ ..] if middle.iter().all(Piece::is_empty) => (start, Rest::Anything),
+            [Piece::Text(start), ..] => (start, Rest::Some),
+            _ => ("", Rest::Some),
+        }
+    }
+
     fn matches(&self, text: &str) -> bool {
         let Some((first, others)) = self.pieces.split_first() else {
             return text.is_empty();
@@ -115,6 +141,10 @@ impl Piece {
     fn new(characters: Vec<Option<char>>) -> Self {
         let text: Option<String> = characters.iter().copied().collect();
         text.map_or(Self::Characters(characters), Self::Text)
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Text(text) if text.is_empty())
     }
 
     /// Bytes of the match at the start of `text`.
@@ -183,6 +213,24 @@ mod tests {
             let expected = naive(&characters(&pattern), &characters(&text));
             prop_assert_eq!(Pattern::like(&pattern).unwrap().matches(&text), expected);
         }
+    }
+
+    #[test]
+    fn the_start_of_a_pattern_is_known() {
+        for (pattern, expected) in [
+            ("", ("", Rest::Nothing)),
+            ("ab", ("ab", Rest::Nothing)),
+            (r"a\%b", ("a%b", Rest::Nothing)),
+            ("%", ("", Rest::Anything)),
+            ("ab%", ("ab", Rest::Anything)),
+            ("ab%%", ("ab", Rest::Anything)),
+            ("ab%c", ("ab", Rest::Some)),
+            ("a_", ("", Rest::Some)),
+            ("%a", ("", Rest::Some)),
+        ] {
+            assert_eq!(Pattern::like(pattern).unwrap().prefix(), expected, "{pattern}");
+        }
+        assert_eq!(Pattern::regex("^ab").unwrap().prefix(), ("", Rest::Some));
     }
 
     #[test]

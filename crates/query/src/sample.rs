@@ -60,5 +60,6 @@ pub(crate) fn schema() -> CollectionSchema {
             field(META, "$meta", DataType::Json, None),
         ],
         enable_dynamic_field: true,
+        functions: Vec::new(),
     }
 }

@@ -11,6 +11,7 @@ mod fold;
 mod set;
 
 use saker_model::{CollectionSchema, DataType, FieldSchema, Limits};
+use saker_scalar::Place;
 
 use crate::ast::{Arithmetic, Comparison, Expr, ExprKind, Function, Step};
 use crate::mixed_set::MixedSet;
@@ -30,6 +31,22 @@ pub fn bind(expr: &Expr, schema: &CollectionSchema, templates: &Templates) -> Re
         predicate,
         primary: schema.primary().map(|field| field.id),
     })
+}
+
+/// The place that an expression names, if it is nothing but a path into a JSON field.
+///
+/// # Errors
+/// [`FilterError`] if it is something else, or if the schema has no such field.
+pub(crate) fn json_place(expr: &Expr, schema: &CollectionSchema) -> Result<Place, FilterError> {
+    let templates = Templates::new();
+    let binder = Binder {
+        schema,
+        templates: &templates,
+    };
+    match binder.value(expr)? {
+        Term::Value(Operand::Json(JsonPath { field, steps }), _) => Ok(Place { field, steps }),
+        _ => mismatch(expr.position, "json_path must lead into a JSON field"),
+    }
 }
 
 struct Binder<'a> {
@@ -67,7 +84,13 @@ impl Kind {
             DataType::Double => Self::Double,
             DataType::VarChar => Self::Text,
             DataType::Json => Self::Json,
-            DataType::Array | DataType::FloatVector => return None,
+            DataType::Array
+            | DataType::FloatVector
+            | DataType::Float16Vector
+            | DataType::BFloat16Vector
+            | DataType::Int8Vector
+            | DataType::BinaryVector
+            | DataType::SparseFloatVector => return None,
         })
     }
     const fn name(self) -> &'static str {
@@ -432,7 +455,7 @@ fn field_value(position: usize, field: &FieldSchema, steps: &[Step]) -> Result<T
             }),
             Kind::Json,
         )),
-        (DataType::FloatVector, _) => Err(FilterError::NotSupported {
+        (data_type, _) if data_type.is_vector() => Err(FilterError::NotSupported {
             what: format!("a filter on vector field {name}"),
             position,
         }),

@@ -3,13 +3,15 @@
 //! Conditions have three values: true, false and unknown, as in SQL. Each step gives two bitmaps, the rows that are
 //! surely in and those that are surely out; a row in neither is unknown, and is not selected. `not` swaps the two.
 //!
-//! A column compared with a constant is one typed loop (`scan`). Everything else goes by blocks of rows (`operand`), as
+//! A condition on a place that has an index is looked up there (`indexed`), before conditions that are not, so that those
+//! look at fewer rows. A column compared with a constant is one typed loop (`scan`). Everything else goes by blocks of rows (`operand`), as
 //! integers, floats or, where a JSON value may be of any kind, as items.
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "what a typed path does not name goes the general way or is refused"
 )]
 
+mod indexed;
 mod operand;
 mod scan;
 
@@ -101,6 +103,9 @@ struct Chunk<'a> {
 impl<'a> Chunk<'a> {
     /// Answers for every row in `care`; what it says of others does not matter, so costly steps leave them out.
     fn truth(&self, predicate: &Predicate, care: Option<&Bitmap>) -> Result<Truth, FilterError> {
+        if let Some(truth) = self.looked_up(predicate) {
+            return Ok(truth);
+        }
         match predicate {
             Predicate::Always(value) => Ok(Truth::same(self.rows, Some(*value))),
             Predicate::And(items) => self.all(items, care),
@@ -137,7 +142,7 @@ impl<'a> Chunk<'a> {
     fn all(&self, items: &[Predicate], care: Option<&Bitmap>) -> Result<Truth, FilterError> {
         let mut so_far = Truth::same(self.rows, Some(true));
         let mut open = care.cloned().unwrap_or_else(|| Bitmap::ones(self.rows));
-        for item in items {
+        for item in self.indexed_first(items) {
             let next = self.truth(item, Some(&open))?;
             so_far.yes.and(&next.yes);
             so_far.no.or(&next.no);
@@ -152,7 +157,7 @@ impl<'a> Chunk<'a> {
     fn any(&self, items: &[Predicate], care: Option<&Bitmap>) -> Result<Truth, FilterError> {
         let mut so_far = Truth::same(self.rows, Some(false));
         let mut open = care.cloned().unwrap_or_else(|| Bitmap::ones(self.rows));
-        for item in items {
+        for item in self.indexed_first(items) {
             let next = self.truth(item, Some(&open))?;
             so_far.yes.or(&next.yes);
             so_far.no.and(&next.no);
@@ -407,7 +412,16 @@ impl Operand {
         let of = |data_type: &DataType| match data_type {
             DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => Some(Number::Int),
             DataType::Float | DataType::Double => Some(Number::Double),
-            DataType::Bool | DataType::VarChar | DataType::Json | DataType::Array | DataType::FloatVector => None,
+            DataType::Bool
+            | DataType::VarChar
+            | DataType::Json
+            | DataType::Array
+            | DataType::FloatVector
+            | DataType::Float16Vector
+            | DataType::BFloat16Vector
+            | DataType::Int8Vector
+            | DataType::BinaryVector
+            | DataType::SparseFloatVector => None,
         };
         match self {
             Self::Constant(Literal::Int(_)) | Self::Length(ListOperand::Array(..)) => Some(Number::Int),

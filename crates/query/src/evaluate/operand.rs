@@ -200,7 +200,13 @@ impl<'a> Chunk<'a> {
             ColumnData::Double(values) => pick(column, values, block, |value| Item::Double(*value)),
             ColumnData::VarChar(values) => pick(column, values, block, |value| Item::Text(value.as_str().into())),
             ColumnData::Array(values) => pick(column, values, block, |value| Item::List(array_items(value).collect())),
-            ColumnData::Json(_) | ColumnData::FloatVector { .. } => {
+            ColumnData::Json(_)
+            | ColumnData::FloatVector { .. }
+            | ColumnData::Float16Vector { .. }
+            | ColumnData::BFloat16Vector { .. }
+            | ColumnData::Int8Vector { .. }
+            | ColumnData::BinaryVector { .. }
+            | ColumnData::SparseFloatVector { .. } => {
                 return Err(FilterError::Column { field: column.field });
             }
         })

@@ -162,6 +162,92 @@ fn a_column_of_another_type_or_length_is_refused() {
     );
 }
 
+/// Rows of which only indexes are there: reading a column fails.
+struct IndexesOnly(Vec<std::sync::Arc<saker_scalar::ScalarIndex>>);
+
+impl crate::ColumnSource for IndexesOnly {
+    fn chunk_rows(&self, _chunk: usize) -> usize {
+        6
+    }
+    fn column(&self, _chunk: usize, _field: FieldId) -> Option<&Column> {
+        panic!("a column was read")
+    }
+    fn indexes(&self, _chunk: usize) -> &[std::sync::Arc<saker_scalar::ScalarIndex>] {
+        &self.0
+    }
+}
+
+#[test]
+fn what_an_index_answers_reads_no_column() {
+    let (schema, rows) = (schema(), rows());
+    let fields = schema.fields.iter().filter_map(crate::IndexTarget::of_field);
+    let paths = [
+        ("info['a']", crate::JsonCast::Double),
+        ("info['a']", crate::JsonCast::Text),
+        ("info['d']['e']", crate::JsonCast::Bool),
+        ("info['c']", crate::JsonCast::Doubles),
+        ("color", crate::JsonCast::Text),
+        ("$meta['size']", crate::JsonCast::Any),
+    ];
+    let paths = paths.map(|(path, cast)| crate::IndexTarget::of_path(path, cast, &schema).unwrap());
+    let built = fields.chain(paths).map(|target| {
+        let index = target.build(rows.column(target.place().field), 6).unwrap();
+        std::sync::Arc::new(index)
+    });
+    let indexes = IndexesOnly(built.collect());
+    for filter in [
+        "age == 10",
+        "age != 10",
+        "not (age == 10)",
+        "20 < age <= 30.5",
+        "tiny in [1, 127, 5.0]",
+        "score == 0.1",
+        "score in [0.1, 0.5, 0]",
+        "price >= 0.5",
+        "price in [1, 1e300]",
+        "name == 'ann'",
+        "name like 'a%'",
+        "name like '%n%'",
+        "name like 'b_b'",
+        "name in ['bob', '50%'] or name > 'b'",
+        "flag",
+        "flag == false",
+        "info['a'] == 1",
+        "info['a'] != 1",
+        "info['a'] > 1.5 and info['a'] == '1'",
+        "info['d']['e']",
+        "json_contains(info['c'], 2.5)",
+        "array_contains_all(ints, [1, 2])",
+        "array_contains_any(tags, ['x', 'z']) and color in ['red']",
+        "size == 'big' or size > 6",
+        "color like 'r%'",
+    ] {
+        let bound = bind(&parse(filter).unwrap(), &schema, &Templates::new()).unwrap();
+        assert_eq!(
+            evaluate(&bound, &indexes).unwrap(),
+            evaluate(&bound, &rows).unwrap(),
+            "{filter}"
+        );
+    }
+}
+
+#[test]
+fn indexes_are_of_scalars_and_of_json_paths() {
+    let schema = schema();
+    let target = |name: &str| crate::IndexTarget::of_field(schema.field(name).unwrap());
+    assert!(target("age").is_some() && target("tags").is_some());
+    assert!(target("info").is_none() && target("vector").is_none());
+    for bad in ["age", "age + 1", "nowhere[", "1", "info['a'] == 1", "tags[0]", ""] {
+        let refused = crate::IndexTarget::of_path(bad, crate::JsonCast::Any, &schema);
+        assert!(refused.is_err(), "{bad}");
+    }
+    assert_eq!(
+        crate::JsonCast::from_name("array_double"),
+        Some(crate::JsonCast::Doubles)
+    );
+    assert_eq!(crate::JsonCast::from_name("INT64"), None);
+}
+
 #[test]
 fn primary_keys_are_found_only_when_they_are_the_whole_filter() {
     use saker_model::PrimaryKey::{Int, Text};

@@ -1,11 +1,14 @@
 //! Rows as chunks of columns.
 
+use std::sync::Arc;
+
 use saker_model::{ArrayValue, Bitmap, CollectionSchema, Column, ColumnData, DataType, FieldId, FieldSchema, RowBatch};
+use saker_scalar::ScalarIndex;
 use serde_json::Value as Json;
 
 use super::{Case, TYPES, Value};
-use crate::ColumnSource;
 use crate::sample::field;
+use crate::{ColumnSource, IndexTarget, JsonCast};
 
 pub(super) fn schema(types: &[usize]) -> CollectionSchema {
     let mut fields: Vec<FieldSchema> = types
@@ -19,6 +22,7 @@ pub(super) fn schema(types: &[usize]) -> CollectionSchema {
         description: String::new(),
         fields,
         enable_dynamic_field: true,
+        functions: Vec::new(),
     }
 }
 
@@ -139,7 +143,7 @@ pub(super) fn json(value: &Value, object: bool) -> Json {
 }
 
 /// Rows cut into chunks whose columns hold one row more than counts.
-pub(super) struct Chunks(Vec<(usize, RowBatch)>);
+pub(super) struct Chunks(Vec<(usize, RowBatch)>, Vec<Vec<Arc<ScalarIndex>>>);
 
 impl ColumnSource for Chunks {
     fn chunks(&self) -> usize {
@@ -150,6 +154,50 @@ impl ColumnSource for Chunks {
     }
     fn column(&self, chunk: usize, field: FieldId) -> Option<&Column> {
         self.0[chunk].1.column(field)
+    }
+    fn indexes(&self, chunk: usize) -> &[Arc<ScalarIndex>] {
+        self.1.get(chunk).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Chunks {
+    /// The same rows with an index on every field and on paths into every JSON field.
+    pub(super) fn indexed(mut self, case: &Case) -> Self {
+        let schema = schema(&case.types);
+        let casts: &[JsonCast] = if case.rows.len().is_multiple_of(2) {
+            &[JsonCast::Any, JsonCast::Doubles]
+        } else {
+            &[JsonCast::Double, JsonCast::Bool, JsonCast::Text, JsonCast::Texts]
+        };
+        let mut targets: Vec<IndexTarget> = schema.fields.iter().filter_map(IndexTarget::of_field).collect();
+        for field in schema.fields.iter().filter(|field| field.data_type == DataType::Json) {
+            let steps: &[&str] = if field.is_dynamic {
+                &["['a']", "['b']", "['a']['b']", "['a'][0]", "['b'][1]"]
+            } else {
+                &["", "['a']", "['b']", "[0]", "[1]", "['a'][0]"]
+            };
+            for step in steps {
+                let path = format!("{}{step}", field.name);
+                targets.extend(
+                    casts
+                        .iter()
+                        .map(|&cast| IndexTarget::of_path(&path, cast, &schema).expect("a path")),
+                );
+            }
+        }
+        let indexes = self.0.iter().map(|(rows, batch)| {
+            let built = targets.iter().map(|target| {
+                let index = target
+                    .build(batch.column(target.place().field), *rows)
+                    .expect("few rows");
+                // What comes out of a file answers alike.
+                let opened = ScalarIndex::from_bytes(&index.to_bytes(), target.place().field, *rows);
+                Arc::new(opened.expect("bytes of an index"))
+            });
+            built.collect()
+        });
+        self.1 = indexes.collect();
+        self
     }
 }
 
@@ -177,5 +225,5 @@ pub(super) fn chunks(case: &Case) -> Chunks {
         ));
         start = end;
     }
-    Chunks(out)
+    Chunks(out, Vec::new())
 }

@@ -1,7 +1,8 @@
 //! The evaluator against a second one that goes row by row, over random schemas, rows, chunks and filters.
 //!
 //! The second one shares nothing with the first but the text of the filter: it has its own tree, reads JSON with
-//! `serde_json::Value`, and computes with 128-bit integers.
+//! `serde_json::Value`, and computes with 128-bit integers. The first one answers twice, by scanning columns and by looking
+//! conditions up in indexes on every field and on paths into every document.
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "values of other kinds are all treated alike"
@@ -111,6 +112,8 @@ fn both_evaluators_agree() {
         };
         bound_count.set(bound_count.get() + 1);
         let found = evaluate(&bound, &chunks(&case)).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let looked_up = evaluate(&bound, &chunks(&case).indexed(&case));
+        let looked_up = looked_up.map_err(|error| TestCaseError::fail(error.to_string()))?;
         let row = |values| Row {
             types: &case.types,
             values,
@@ -121,6 +124,7 @@ fn both_evaluators_agree() {
                 .map(|values| row(values.as_slice()).answer(&case.filter) == Some(true)),
         );
         selected_count.set(selected_count.get() + expected.count_ones());
+        prop_assert_eq!(looked_up, expected.clone(), "with indexes: {}", writer.text);
         prop_assert_eq!(found, expected, "{}", writer.text);
         Ok(())
     });
