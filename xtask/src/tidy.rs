@@ -22,6 +22,8 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ("saker-arena", &[]),
     ("saker-proto", &[]),
     ("saker-model", &[]),
+    // Text to terms; what it gives is the model's sparse vector.
+    ("saker-analyzer", &["saker-model"]),
     ("saker-keyring", &["saker-arena", "saker-model"]),
     // Threads that build an index overwrite their stacks.
     ("saker-index", &["saker-arena", "saker-model"]),
