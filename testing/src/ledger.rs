@@ -174,6 +174,9 @@ impl ObjectStore for RecordedObjects {
     async fn get_range(&self, path: &ObjectPath, range: Range<u64>) -> Result<Unverified, StoreError> {
         self.0.get_range(path, range).await
     }
+    async fn open(&self, path: &ObjectPath) -> Result<Arc<dyn saker_storage::ObjectReader>, StoreError> {
+        self.0.open(path).await
+    }
     async fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
         self.0.size(path).await
     }

@@ -33,7 +33,7 @@ pub use saker_arena::{STACK_BYTES, leaving_no_trace, overwrite_stack};
 pub use blob::{BlobKey, random_key};
 pub use calls::{CallObserver, CallReason, KeyCall, KeyOperation, ObserverSlot};
 pub use error::{AddKeyError, OpenError, RewrapError, SealError, UnlockError, ZoneLocked};
-pub use file::{FileIdentity, FileOpener, FileSealer, FrameSize, UnverifiedFile};
+pub use file::{FileIdentity, FileOpener, FileSealer, FrameSize, KeptFile, UnverifiedFile};
 pub use header::{HEADER_BYTES, HEADER_FIXED_BYTES, wrapping_version};
 pub use ids::{FileId, FileKind, ZoneId, ZoneKeyVersion};
 pub use lease::{LeaseMachine, LeasePolicy, LeasePolicyError, LeaseState, LockReason, Question, Transition};

@@ -18,6 +18,7 @@ mod log;
 mod meta;
 mod object;
 mod path;
+mod reader;
 
 pub use directory::{DirectoryError, DirectoryLock, StoreId};
 pub use embedded::{
@@ -28,6 +29,7 @@ pub use log::{Log, LogAppend, LogAppender, LogError, LogReady, LogSegmentContent
 pub use meta::{Expected, MetaBatch, MetaError, MetaOperation, MetaStore};
 pub use object::{ObjectInfo, ObjectStore, StoreError};
 pub use path::{MetaKey, ObjectPath, PathError, StreamId};
+pub use reader::{HeldObject, ObjectReader};
 
 // What callers of the traits need to hold; only `keyring` can build the sealed ones.
 pub use saker_keyring::{FileId, SealedHeader, SealedLogHeader, SealedObject, SealedRecord, SealedValue, Unverified};

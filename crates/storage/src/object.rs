@@ -1,12 +1,12 @@
 //! The face of a store of sealed objects: written once, read by range, deleted or shredded.
 
-use std::{fmt::Debug, ops::Range};
+use std::{fmt::Debug, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use saker_keyring::{SealedHeader, SealedObject, Unverified};
 use thiserror::Error;
 
-use crate::{ObjectPath, PathError};
+use crate::{HeldObject, ObjectPath, ObjectReader, PathError};
 
 /// A stored object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +105,15 @@ pub trait ObjectStore: Send + Sync + Debug {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::OutOfRange`], [`StoreError::TooLarge`], [`StoreError::Io`].
     async fn get_range(&self, path: &ObjectPath, range: Range<u64>) -> Result<Unverified, StoreError>;
+
+    /// Opens the object to be read at random by threads that compute. A store that cannot read in place holds all of the
+    /// sealed bytes in memory for as long.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::TooLarge`], [`StoreError::Io`].
+    async fn open(&self, path: &ObjectPath) -> Result<Arc<dyn ObjectReader>, StoreError> {
+        Ok(Arc::new(HeldObject::new(path.clone(), self.get(path).await?)))
+    }
 
     /// The object's sealed length, in bytes.
     ///

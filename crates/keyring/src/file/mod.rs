@@ -2,8 +2,10 @@
 //!
 //! Start at [`Lease::file_sealer`] to write and [`Lease::open_file`] to read. Reading goes in two steps that the types
 //! enforce: [`UnverifiedFile`] has a verified header but unknown length, and becomes a [`FileOpener`] only once its last
-//! frame has proved to be the last. So a file that was cut at a border between frames gives no plaintext at all.
+//! frame has proved to be the last. So a file that was cut at a border between frames gives no plaintext at all. A file
+//! that is read for a long time becomes a [`KeptFile`].
 
+mod keep;
 mod open;
 mod seal;
 
@@ -13,6 +15,7 @@ use crate::{
     header::{FRAMES_MAX, HEADER_BYTES},
 };
 
+pub use keep::KeptFile;
 pub use open::{FileOpener, UnverifiedFile};
 pub use seal::FileSealer;
 

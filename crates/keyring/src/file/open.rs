@@ -6,7 +6,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::Layout;
 use crate::{
-    FileIdentity, Lease, OpenError, Unverified,
+    FileIdentity, Lease, OpenError, PlainKey, Unverified,
     cipher::{AeadKey, NONCE_BYTES, TAG_BYTES},
     header::{self, Fixed, HEADER_BYTES, Shape},
 };
@@ -21,10 +21,12 @@ pub struct UnverifiedFile(FileOpener);
 ///
 /// Holds the file's key until it is dropped (which zeroes it), but opens nothing once the zone was locked.
 pub struct FileOpener {
-    lease: Lease,
-    fixed: Fixed,
+    pub(super) lease: Lease,
+    pub(super) fixed: Fixed,
+    /// What `key` was made of.
+    pub(super) frames: PlainKey,
     key: AeadKey,
-    layout: Layout,
+    pub(super) layout: Layout,
 }
 
 impl Lease {
@@ -46,6 +48,7 @@ impl Lease {
             lease: self.clone(),
             fixed: opened.fixed,
             key: AeadKey::for_opening(&opened.frames)?,
+            frames: opened.frames,
             layout,
         }))
     }

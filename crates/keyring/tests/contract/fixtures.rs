@@ -73,7 +73,42 @@ pub(crate) fn open(lease: &Lease, expected: FileIdentity, file: &[u8]) -> Result
 
     let by_frames = open_by_frames(lease, expected, file);
     assert_eq!(whole, by_frames, "whole and by frames disagree");
+    let kept = open_kept(lease, expected, file);
+    assert_eq!(whole, kept, "whole and kept open disagree");
     whole
+}
+
+/// Keeps the file open and reads it twice: each frame alone, and all frames as one run.
+fn open_kept(lease: &Lease, expected: FileIdentity, file: &[u8]) -> Result<Vec<u8>, OpenError> {
+    let header = unverified(&file[..file.len().min(HEADER_BYTES)]);
+    let bytes_at = |range: std::ops::Range<u64>| {
+        file[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()].to_vec()
+    };
+    let opener = lease.open_file(expected, &header, file.len() as u64)?;
+    let last = unverified(&bytes_at(opener.last_frame_range()));
+    let kept = opener.verify_last(&last)?.keep();
+    let mut plain = Vec::new();
+    let alone = (0..kept.frame_count()).try_for_each(|frame| {
+        let mut sealed = bytes_at(kept.frames_range(frame..frame + 1));
+        match kept.open_in_place(frame, &mut sealed) {
+            Ok(part) => plain.extend_from_slice(&sealed[part]),
+            Err(error) => {
+                assert!(sealed.iter().all(|&byte| byte == 0), "a refused frame left something");
+                return Err(error);
+            }
+        }
+        Ok(())
+    });
+    let mut run = bytes_at(kept.frames_range(0..kept.frame_count()));
+    let mut at_once = Vec::new();
+    let opened = kept.open_run(0, &mut run, |part| at_once.extend_from_slice(part));
+    assert_eq!(alone, opened, "frames alone and in a run disagree");
+    if opened.is_err() {
+        assert!(run.iter().all(|&byte| byte == 0), "a refused run left something");
+    } else {
+        assert_eq!(plain, at_once);
+    }
+    opened.map(|()| plain)
 }
 
 fn open_into(lease: &Lease, expected: FileIdentity, file: &[u8], out: &mut [u8]) -> Result<usize, OpenError> {

@@ -49,6 +49,7 @@ fn after_locking_nothing_works_even_after_unlocking_again() {
     let last = unverified_file.last_frame_range();
     let last = file.slice(usize::try_from(last.start).unwrap()..file.len()).unwrap();
     let opener = open_file().unwrap().verify_last(&last).unwrap();
+    let kept = open_file().unwrap().verify_last(&last).unwrap().keep();
     let new_sealer = || lease.file_sealer(FileId::random(), FileKind::Column, FrameSize::Random);
     let (mut writing, mut finishing) = (new_sealer().unwrap(), new_sealer().unwrap());
     writing.write(b"before").unwrap();
@@ -69,6 +70,13 @@ fn after_locking_nothing_works_even_after_unlocking_again() {
         assert_eq!(open_file().unwrap_err(), OpenError::Locked(locked));
         assert_eq!(opener.open_frame(2, &last).unwrap_err(), OpenError::Locked(locked));
         assert_eq!(opener.open_all(&file).unwrap_err(), OpenError::Locked(locked));
+        assert_eq!(kept.check(), Err(locked));
+        let mut frame = last.as_bytes().to_vec();
+        assert_eq!(
+            kept.open_in_place(2, &mut frame).unwrap_err(),
+            OpenError::Locked(locked)
+        );
+        assert!(frame.iter().all(|&byte| byte == 0));
         let mut out = vec![1; 10_000];
         assert_eq!(
             opener.open_into(&file, &mut out).unwrap_err(),
@@ -97,9 +105,38 @@ fn after_locking_nothing_works_even_after_unlocking_again() {
 
     // A new lease opens all of it.
     let lease = zone.lease().unwrap();
+    kept.rebind(&lease);
+    let mut frame = last.as_bytes().to_vec();
+    let plain = kept.open_in_place(2, &mut frame).unwrap();
+    assert_eq!(frame[plain], pattern(10_000)[8_192..]);
     assert_eq!(zone.generation(), 1);
     assert_eq!(lease.open_value("path", &value).unwrap()[..], *b"seven");
     assert_eq!(lease.open_whole_file(identity(1), &file).unwrap()[..], pattern(10_000));
+}
+
+/// A file that was moved while it was open: the zone that it is in now decides.
+#[test]
+fn a_kept_file_follows_the_zone_that_it_was_moved_to() {
+    let (old, new) = (zone(1), zone(2));
+    let file = unverified(&seal(&old.lease().unwrap(), identity(1), &pattern(5_000)));
+    let header = file.slice(0..HEADER_BYTES).unwrap();
+    let opener = old
+        .lease()
+        .unwrap()
+        .open_file(identity(1), &header, file.len() as u64)
+        .unwrap();
+    let last = opener.last_frame_range();
+    let last = file.slice(usize::try_from(last.start).unwrap()..file.len()).unwrap();
+    let kept = opener.verify_last(&last).unwrap().keep();
+    kept.rebind(&new.lease().unwrap());
+    old.lock();
+    let mut frame = last.as_bytes().to_vec();
+    let plain = kept.open_in_place(1, &mut frame).unwrap();
+    assert_eq!(frame[plain], pattern(5_000)[4_096..]);
+    new.lock();
+    let mut frame = last.as_bytes().to_vec();
+    assert!(matches!(kept.open_in_place(1, &mut frame), Err(OpenError::Locked(locked)) if locked.zone == new.id()));
+    assert!(frame.iter().all(|&byte| byte == 0));
 }
 
 #[test]

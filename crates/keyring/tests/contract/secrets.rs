@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use saker_keyring::{
-    BlobKey, FileOpener, FileSealer, GeneratedKey, LogOpener, LogSealer, PlainKey, UnverifiedFile, WrappedKey, Zone,
+    BlobKey, FileOpener, FileSealer, GeneratedKey, KeptFile, LogOpener, LogSealer, PlainKey, UnverifiedFile,
+    WrappedKey, Zone,
 };
 
 use crate::fixtures::{identity, key, lease, pattern, seal, unverified, zone};
@@ -35,6 +36,7 @@ guarded!(
     FileSealer,
     FileOpener,
     UnverifiedFile,
+    KeptFile,
     LogSealer,
     LogOpener
 );

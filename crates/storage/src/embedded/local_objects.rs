@@ -21,7 +21,7 @@ use super::{
     staged,
 };
 use crate::{
-    ObjectInfo, ObjectPath, ObjectStore, StoreError,
+    ObjectInfo, ObjectPath, ObjectReader, ObjectStore, StoreError,
     directory::{is_full, sync_directory},
     object::ObjectStoreLimits,
     path::check_prefix,
@@ -200,6 +200,12 @@ impl ObjectStore for LocalObjects {
         self.read(path, Some(range)).await
     }
 
+    async fn open(&self, path: &ObjectPath) -> Result<Arc<dyn ObjectReader>, StoreError> {
+        let (file, owned) = (self.root.join(path.as_str()), path.clone());
+        let opened = tokio::task::spawn_blocking(move || OpenFile::open(&file, owned)).await;
+        opened.unwrap_or_else(|error| Err(io_failed("open", path, &error.into())))
+    }
+
     async fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
         let options = GetOptions {
             head: true,
@@ -284,6 +290,60 @@ impl ObjectStore for LocalObjects {
                 reason: error.to_string(),
             }
         })
+    }
+}
+
+/// An object's file, open for reading.
+#[derive(Debug)]
+struct OpenFile {
+    path: ObjectPath,
+    file: fs::File,
+    bytes: u64,
+}
+
+impl OpenFile {
+    fn open(file: &Path, path: ObjectPath) -> Result<Arc<dyn ObjectReader>, StoreError> {
+        let opened = fs::File::open(file).and_then(|file| Ok((file.metadata()?.len(), file)));
+        match opened {
+            Ok((bytes, file)) => Ok(Arc::new(Self { path, file, bytes })),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(StoreError::NotFound { path }),
+            Err(error) => Err(io_failed("open", &path, &error)),
+        }
+    }
+}
+
+impl ObjectReader for OpenFile {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&self, at: u64, out: &mut [u8]) -> Result<(), StoreError> {
+        self.file.read_exact_at(out, at).map_err(|error| {
+            if error.kind() == ErrorKind::UnexpectedEof {
+                StoreError::OutOfRange {
+                    path: self.path.clone(),
+                    start: at,
+                    end: at.saturating_add(out.len() as u64),
+                }
+            } else {
+                io_failed("read", &self.path, &error)
+            }
+        })
+    }
+
+    fn will_read(&self, range: Range<u64>) {
+        if let Some(bytes) = std::num::NonZeroU64::new(range.end.saturating_sub(range.start)) {
+            // A hint that the system does not take costs nothing but time.
+            let _ = rustix::fs::fadvise(&self.file, range.start, Some(bytes), rustix::fs::Advice::WillNeed);
+        }
+    }
+}
+
+fn io_failed(action: &'static str, path: &ObjectPath, error: &std::io::Error) -> StoreError {
+    StoreError::Io {
+        action,
+        path: path.to_string(),
+        reason: error.to_string(),
     }
 }
 
