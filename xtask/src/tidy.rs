@@ -53,6 +53,8 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
         "saker-engine",
         &[
             "saker-model",
+            // Functions of a schema cut texts into terms.
+            "saker-analyzer",
             "saker-index",
             "saker-scalar",
             "saker-keyring",

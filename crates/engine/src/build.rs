@@ -10,15 +10,18 @@ use std::sync::{
 
 use saker_model::{FieldId, IndexKind, IndexSpec, MetricType, SegmentId};
 use saker_segment::{
-    GraphIndex, GraphParams, SealedSegment, SegmentIndex, SegmentIndexKind, SegmentManifest, metric_of, remove_files,
+    GraphIndex, SealedSegment, SegmentIndex, SegmentIndexKind, SegmentManifest, VectorRows, metric_of, remove_files,
     write_index,
 };
 
 use crate::{
     error::{Error, Result},
     events::Event,
+    index_types,
     opened::Opened,
+    residency::{on_disk, serves},
     shared::Shared,
+    sparse_types::drop_ratio_build,
 };
 
 impl Opened {
@@ -51,17 +54,36 @@ impl Opened {
     }
 
     async fn build_all(self: &Arc<Self>) -> Result<()> {
-        // First the segments that will stay.
-        self.compact().await?;
+        let outcome = self.compact_and_build().await;
+        // Nothing is waited for any more, whether it was built or not.
+        self.stand_down(None);
+        outcome?;
+        // A flush puts its segment into the manifest first and into memory next; a build between the two finds it in the
+        // manifest alone. Whoever puts a segment into memory asks for builds after that, which end here.
+        self.load_newer_indexes().await
+    }
+
+    async fn compact_and_build(self: &Arc<Self>) -> Result<()> {
+        // What is about to be put together gets its graph after that.
+        while self.compact_once().await? {
+            self.build_missing().await?;
+        }
+        self.build_missing().await
+    }
+
+    async fn build_missing(self: &Arc<Self>) -> Result<()> {
+        // Until it is their turn. Flushed and merged segments have lists already.
+        self.list_all_sealed().await?;
         while let Some((segment, spec)) = self.next_build().await {
             if !self.usable() {
                 return Ok(());
             }
             self.build_one(&segment, spec).await?;
+            if !self.lacks_graph(segment.segment).await {
+                self.stand_down(Some(segment.segment));
+            }
         }
-        // A flush puts its segment into the manifest first and into memory next; a build between the two finds it in the
-        // manifest alone. Whoever puts a segment into memory asks for builds after that, which end here.
-        self.load_newer_indexes().await
+        Ok(())
     }
 
     /// A segment without the graph that the definition asks for.
@@ -69,16 +91,28 @@ impl Opened {
         let body = self.body.load_full();
         let state = self.manifest.lock().await;
         let rows_min = self.shared.config.index_rows_min as u64;
-        let graphs = || body.indexes.iter().filter(|spec| spec.kind == IndexKind::Graph);
+        let graphs = || body.indexes.iter().filter(|spec| spec.kind.has_file());
+        let on_disk = on_disk(&body);
         state
             .manifest
             .segments
             .iter()
             .filter(|segment| segment.rows >= rows_min)
             .find_map(|segment| {
-                let missing = graphs().find(|spec| !segment.indexes.iter().any(|built| built.spec == **spec))?;
+                let is_built = |spec: &&IndexSpec| segment.indexes.iter().any(|built| serves(built, spec, &on_disk));
+                let missing = graphs().find(|spec| !is_built(spec))?;
                 Some((segment.clone(), missing.clone()))
             })
+    }
+
+    async fn lacks_graph(&self, segment: SegmentId) -> bool {
+        let body = self.body.load_full();
+        let state = self.manifest.lock().await;
+        let place = state.manifest.segments.iter().find(|place| place.segment == segment);
+        let mut graphs = body.indexes.iter().filter(|spec| spec.kind == IndexKind::Graph);
+        let on_disk = on_disk(&body);
+        let is_built = |place: &SegmentManifest, spec| place.indexes.iter().any(|built| serves(built, spec, &on_disk));
+        place.is_some_and(|place| graphs.any(|spec| !is_built(place, spec)))
     }
 
     async fn build_one(self: &Arc<Self>, manifest: &SegmentManifest, spec: IndexSpec) -> Result<()> {
@@ -120,21 +154,15 @@ impl Opened {
     ) -> Result<()> {
         let (id, field) = (segment.segment(), spec.field);
         let metric = spec.metric.unwrap_or(MetricType::Cosine);
-        let vectors = segment.vectors(field).cloned();
-        let vectors =
-            vectors.ok_or_else(|| Error::internal(format!("segment {id} has no vectors of field {field}")))?;
-        let (params, threads) = (graph_params(&spec), self.shared.build_threads());
-        let stop = Arc::clone(&self.stop_builds);
-        let graph = Shared::blocking(move || {
-            let report = |done: usize| progress.store(done, Ordering::Relaxed);
-            GraphIndex::build(vectors, metric_of(metric), &params, threads, &report, &stop)
-                .map_err(|error| Error::internal(error.to_string()))
-        })
-        .await?;
+        let kind = if spec.kind == IndexKind::Sparse {
+            self.build_postings(segment, &spec, metric).await?
+        } else {
+            self.build_graph(segment, &spec, metric, progress).await?
+        };
         let index = Arc::new(SegmentIndex {
             spec: spec.clone(),
             metric,
-            kind: SegmentIndexKind::Graph(graph),
+            kind,
         });
         // From before the file is sealed until the manifest names it.
         let _keys_stay = self.sealing.read().await;
@@ -169,14 +197,59 @@ impl Opened {
         // Looked up again: it may have been loaded while the graph was built.
         let in_memory = self.memory().sealed.get(&id).cloned();
         if let Some(in_memory) = in_memory {
-            if Arc::ptr_eq(&in_memory, segment) {
+            if Arc::ptr_eq(&in_memory, segment) && !entry.on_disk {
                 in_memory.set_index(field, Some(index));
-            } else {
+            } else if entry.on_disk == in_memory.disk_vectors(field).is_some() {
+                drop(index);
                 let loaded = saker_segment::load_index(&self.lease, objects, &prefix, &in_memory, &entry).await?;
                 in_memory.set_index(field, Some(loaded));
             }
         }
         Ok(remove_files(objects, &prefix, old.iter().map(|built| &built.file)).await?)
+    }
+
+    /// The graph of a field of dense vectors.
+    async fn build_graph(
+        self: &Arc<Self>,
+        segment: &Arc<SealedSegment>,
+        spec: &IndexSpec,
+        metric: MetricType,
+        progress: Arc<AtomicUsize>,
+    ) -> Result<SegmentIndexKind> {
+        let (id, field) = (segment.segment(), spec.field);
+        let compared_by = metric_of(metric)
+            .ok_or_else(|| Error::internal(format!("a graph of field {field} has metric {}", metric.name())))?;
+        let vectors = match (segment.vectors(field), segment.disk_vectors(field).cloned()) {
+            (Some(vectors), _) => vectors.clone(),
+            // Into memory while the graph is built; that is why such segments are small.
+            (None, Some(vectors)) => Shared::blocking(move || Ok(vectors.read(0..vectors.rows())?)).await?,
+            (None, None) => return Err(Error::internal(format!("segment {id} has no vectors of field {field}"))),
+        };
+        let (params, threads) = (index_types::graph_params(spec), self.shared.build_threads());
+        let stop = Arc::clone(&self.stop_builds);
+        let graph = Shared::background(move || {
+            let report = |done: usize| progress.store(done, Ordering::Relaxed);
+            GraphIndex::build(vectors, compared_by, &params, threads, &report, &stop)
+                .map_err(|error| Error::internal(error.to_string()))
+        })
+        .await?;
+        Ok(SegmentIndexKind::Graph(graph))
+    }
+
+    /// The postings of a field of sparse vectors.
+    async fn build_postings(
+        self: &Arc<Self>,
+        segment: &Arc<SealedSegment>,
+        spec: &IndexSpec,
+        metric: MetricType,
+    ) -> Result<SegmentIndexKind> {
+        let (id, field) = (segment.segment(), spec.field);
+        let Some(VectorRows::Sparse(rows)) = segment.chunk().vector_rows(field).cloned() else {
+            return Err(Error::internal(format!("segment {id} has no sparse vectors of field {field}")));
+        };
+        let (drop_ratio, stop) = (drop_ratio_build(spec), Arc::clone(&self.stop_builds));
+        let postings = Shared::background(move || Ok(rows.build_index(metric, drop_ratio, &stop)?)).await?;
+        Ok(SegmentIndexKind::Sparse(postings))
     }
 
     fn progress_of(&self, segment: SegmentId, field: FieldId, progress: Option<Arc<AtomicUsize>>) {
@@ -192,11 +265,12 @@ impl Opened {
         let state = self.manifest.lock().await;
         let rows_min = self.shared.config.index_rows_min as u64;
         let progress = self.build_progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let on_disk = on_disk(&self.body.load());
         let (mut done, mut total) = (0, 0);
         for segment in &state.manifest.segments {
             total += segment.rows;
-            let exact = spec.kind != IndexKind::Graph || segment.rows < rows_min;
-            if exact || segment.indexes.iter().any(|built| built.spec == *spec) {
+            let exact = !spec.kind.has_file() || segment.rows < rows_min;
+            if exact || segment.indexes.iter().any(|built| serves(built, spec, &on_disk)) {
                 done += segment.rows;
             } else if let Some(running) = progress.get(&(segment.segment, spec.field)) {
                 // Never all of it before it is stored.
@@ -213,31 +287,5 @@ impl Shared {
             0 => std::thread::available_parallelism().map_or(1, |count| count.get().div_ceil(2)),
             threads => threads,
         }
-    }
-}
-
-/// Build parameters from HNSW's names: `M` links a row and layer (the lowest has twice as many), `efConstruction`.
-fn graph_params(spec: &IndexSpec) -> GraphParams {
-    let mut params = GraphParams::default();
-    if let Some(links) = parameter(spec, "M") {
-        params.degree = (2 * links).clamp(8, GraphParams::DEGREE_MAX);
-    }
-    if let Some(list) = parameter(spec, "efConstruction") {
-        params.build_list = list.clamp(params.degree, GraphParams::BUILD_LIST_MAX);
-    }
-    params
-}
-
-/// A numeric parameter, given beside `index_type` or in the JSON text under `params`.
-pub(crate) fn parameter(spec: &IndexSpec, name: &str) -> Option<usize> {
-    if let Some(text) = spec.params.get(name) {
-        return text.trim().parse().ok();
-    }
-    let nested: serde_json::Value = serde_json::from_str(spec.params.get("params")?).ok()?;
-    #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else is a number")]
-    match nested.get(name)? {
-        serde_json::Value::Number(number) => number.as_u64().and_then(|number| usize::try_from(number).ok()),
-        serde_json::Value::String(text) => text.trim().parse().ok(),
-        _ => None,
     }
 }

@@ -18,7 +18,8 @@
 //! believed: ids of collection and segment must match, and every length is checked against the bytes that are there.
 
 use saker_model::{
-    ArrayValue, Bitmap, CollectionId, Column, ColumnData, FieldId, PartitionId, PrimaryKey, RowBatch, Timestamp,
+    ArrayValue, Bitmap, CollectionId, Column, ColumnData, FieldId, PartitionId, PrimaryKey, RowBatch, SparseVector,
+    Timestamp,
 };
 use zeroize::Zeroizing;
 
@@ -163,6 +164,12 @@ pub(crate) fn batch_bytes(rows: &RowBatch) -> usize {
     #[expect(clippy::wildcard_enum_match_arm, reason = "an estimate only")]
     let vectors = rows.columns().iter().map(|column| match &column.data {
         ColumnData::FloatVector { data, .. } => size_of_val(data.as_slice()),
+        ColumnData::Float16Vector { data, .. } | ColumnData::BFloat16Vector { data, .. } => {
+            size_of_val(data.as_slice())
+        }
+        ColumnData::Int8Vector { data, .. } => data.len(),
+        ColumnData::BinaryVector { data, .. } => data.len(),
+        ColumnData::SparseFloatVector { data } => data.iter().map(|vector| vector.bytes() + 24).sum(),
         _ => column.rows() * 24,
     });
     vectors.sum()
@@ -179,6 +186,10 @@ fn size_hint(operation: &Operation) -> usize {
     #[expect(clippy::wildcard_enum_match_arm, reason = "a hint only")]
     let column = |column: &Column| match &column.data {
         ColumnData::FloatVector { data, .. } => data.len() * 4,
+        ColumnData::Float16Vector { data, .. } | ColumnData::BFloat16Vector { data, .. } => data.len() * 2,
+        ColumnData::Int8Vector { data, .. } => data.len(),
+        ColumnData::BinaryVector { data, .. } => data.len(),
+        ColumnData::SparseFloatVector { data } => data.iter().map(|vector| vector.bytes() + 4).sum(),
         ColumnData::VarChar(values) => values.iter().map(|value| value.len() + 4).sum(),
         ColumnData::Json(values) => values.iter().map(|value| value.len() + 4).sum(),
         other => other.rows() * 8,
@@ -249,6 +260,26 @@ impl Writer {
                 self.length(*dim);
                 self.floats(data);
             }
+            ColumnData::Float16Vector { dim, data } | ColumnData::BFloat16Vector { dim, data } => {
+                self.length(*dim);
+                data.iter()
+                    .for_each(|value| self.0.extend_from_slice(&value.to_le_bytes()));
+            }
+            ColumnData::Int8Vector { dim, data } => {
+                self.length(*dim);
+                self.0.extend(data.iter().map(|value| value.cast_unsigned()));
+            }
+            ColumnData::BinaryVector { dim, data } => {
+                self.length(*dim);
+                self.0.extend_from_slice(data);
+            }
+            ColumnData::SparseFloatVector { data } => data.iter().for_each(|vector| {
+                self.length(vector.pairs().len());
+                for (index, value) in vector.pairs() {
+                    self.0.extend_from_slice(&index.to_le_bytes());
+                    self.0.extend_from_slice(&value.to_le_bytes());
+                }
+            }),
         }
     }
     fn floats(&mut self, values: &[f32]) {
@@ -298,6 +329,11 @@ fn type_code(data: &ColumnData) -> u8 {
         ColumnData::Json(_) => 8,
         ColumnData::Array(_) => 9,
         ColumnData::FloatVector { .. } => 10,
+        ColumnData::Float16Vector { .. } => 11,
+        ColumnData::BFloat16Vector { .. } => 12,
+        ColumnData::Int8Vector { .. } => 13,
+        ColumnData::BinaryVector { .. } => 14,
+        ColumnData::SparseFloatVector { .. } => 15,
     }
 }
 
@@ -373,6 +409,9 @@ impl<'a> Reader<'a> {
     }
     fn i64(&mut self) -> Read<i64> {
         self.array().map(i64::from_le_bytes)
+    }
+    fn u32(&mut self) -> Read<u32> {
+        self.array().map(u32::from_le_bytes)
     }
     /// A count of things of at least `bytes_min` bytes each.
     fn length(&mut self, bytes_min: usize) -> Read<usize> {
@@ -451,19 +490,52 @@ impl<'a> Reader<'a> {
             8 => ColumnData::Json(self.many(rows, 4, |input| input.bytes().map(<[u8]>::to_vec))?),
             9 => ColumnData::Array(self.many(rows, 5, Self::array_value)?),
             10 => {
-                let dim = self.length(0)?;
-                if dim == 0 {
-                    return Err("a vector has no dimension");
-                }
-                let count = rows.checked_mul(dim).ok_or("a count is too large")?;
-                ColumnData::FloatVector {
-                    dim,
-                    data: self.fixed(count, f32::from_le_bytes)?,
-                }
+                let (dim, count) = self.dimension(rows)?;
+                let data = self.fixed(count, f32::from_le_bytes)?;
+                ColumnData::FloatVector { dim, data }
             }
+            11 => {
+                let (dim, count) = self.dimension(rows)?;
+                let data = self.fixed(count, u16::from_le_bytes)?;
+                ColumnData::Float16Vector { dim, data }
+            }
+            12 => {
+                let (dim, count) = self.dimension(rows)?;
+                let data = self.fixed(count, u16::from_le_bytes)?;
+                ColumnData::BFloat16Vector { dim, data }
+            }
+            13 => {
+                let (dim, count) = self.dimension(rows)?;
+                let data = self.fixed(count, i8::from_le_bytes)?;
+                ColumnData::Int8Vector { dim, data }
+            }
+            14 => {
+                let (dim, count) = self.dimension(rows)?;
+                if dim % 8 != 0 {
+                    return Err("a binary vector has no whole bytes");
+                }
+                let data = self.fixed(count / 8, u8::from_le_bytes)?;
+                ColumnData::BinaryVector { dim, data }
+            }
+            15 => ColumnData::SparseFloatVector {
+                data: self.many(rows, 4, Self::sparse)?,
+            },
             _ => return Err("unknown type of column"),
         };
         Ok(Column { field, data, validity })
+    }
+    /// A dimension, and the elements of so many rows of it.
+    fn dimension(&mut self, rows: usize) -> Read<(usize, usize)> {
+        let dim = self.length(0)?;
+        if dim == 0 {
+            return Err("a vector has no dimension");
+        }
+        Ok((dim, rows.checked_mul(dim).ok_or("a count is too large")?))
+    }
+    fn sparse(&mut self) -> Read<SparseVector> {
+        let length = self.length(8)?;
+        let pair = |input: &mut Self| Ok((input.u32()?, f32::from_bits(input.u32()?)));
+        SparseVector::new(self.many(length, 8, pair)?).map_err(|_| "a sparse vector is none")
     }
     fn array_value(&mut self) -> Read<ArrayValue> {
         let code = self.u8()?;
@@ -522,6 +594,43 @@ mod tests {
             Column::full(FieldId(108), ColumnData::Int32(vec![-1, 1])),
             Column::full(FieldId(109), ColumnData::Float(vec![-1.0, 1.0])),
             Column::full(FieldId(110), ColumnData::Double(vec![-1.0, 1.0])),
+            Column::full(
+                FieldId(111),
+                ColumnData::Float16Vector {
+                    dim: 2,
+                    data: vec![1, 2, 3, 0x7BFF],
+                },
+            ),
+            Column::full(
+                FieldId(112),
+                ColumnData::BFloat16Vector {
+                    dim: 1,
+                    data: vec![1, 0x3F80],
+                },
+            ),
+            Column::full(
+                FieldId(113),
+                ColumnData::Int8Vector {
+                    dim: 2,
+                    data: vec![-128, 127, 0, 1],
+                },
+            ),
+            Column::full(
+                FieldId(114),
+                ColumnData::BinaryVector {
+                    dim: 16,
+                    data: vec![1, 2, 3, 255],
+                },
+            ),
+            Column::full(
+                FieldId(115),
+                ColumnData::SparseFloatVector {
+                    data: vec![
+                        SparseVector::new(vec![(1, 0.5), (70_000, -2.0)]).unwrap(),
+                        SparseVector::default(),
+                    ],
+                },
+            ),
         ];
         Operation {
             timestamp: Timestamp(77),

@@ -367,7 +367,7 @@ impl Collection {
             Arc::clone(&load.percent)
         };
         let this = Arc::clone(self);
-        self.shared.tasks.spawn(async move {
+        let load = async move {
             loop {
                 let failure = this
                     .load_once(&percent)
@@ -390,7 +390,8 @@ impl Collection {
                 }
                 tokio::time::sleep(LOAD_AGAIN_AFTER).await;
             }
-        });
+        };
+        self.shared.tasks.spawn_on(load, &self.shared.runtime);
     }
 
     async fn load_once(self: &Arc<Self>, percent: &AtomicUsize) -> Result<()> {

@@ -18,6 +18,8 @@ use crate::{
     events::Event,
     opened::Opened,
     records::{self, CollectionBody, CollectionRecord, Manifest, PartitionRecord, meta_key, seal},
+    text::check_analyzers,
+    residency,
     types::{CollectionInfo, CollectionSpec, CollectionSummary, FlushedCollection, LoadState, Properties, SegmentInfo},
     zones::ZoneOwner,
 };
@@ -253,15 +255,24 @@ impl Engine {
             set.keys().chain(&delete),
             "whether a collection has a key of its own is decided when it is made",
         )?;
+        residency::check_properties(&set)?;
+        let moves = residency::changes(&set, &delete);
         let collection = self.collection(database, collection)?;
         let (_gate, opened) = collection.open_to_write().await?;
+        if moves && collection.record().load_wanted {
+            return Err(residency::loaded(&collection.name()));
+        }
         opened
             .change_body(|body| {
                 body.properties.extend(set);
                 body.properties.retain(|key, _| !delete.contains(key));
                 Ok(())
             })
-            .await
+            .await?;
+        if moves {
+            opened.kick_builds();
+        }
+        Ok(())
     }
 
     /// Deletes every row; definition, partitions and indexes stay.
@@ -562,5 +573,9 @@ fn numbered(mut schema: CollectionSchema) -> Result<CollectionSchema> {
         field.id = FieldId(id);
     }
     schema.validate().map_err(|error| Error::invalid(error.to_string()))?;
+    check_analyzers(&schema)?;
+    for (id, function) in (FieldId::FIRST_USER.0..).zip(&mut schema.functions) {
+        function.id = id;
+    }
     Ok(schema)
 }

@@ -23,6 +23,11 @@ pub struct EngineConfig {
     pub default_key: Option<RootKeyId>,
     /// Bytes in memory at which a growing segment is sealed.
     pub segment_bytes_max: usize,
+    /// As `segment_bytes_max`, of a collection whose vectors stay on disk: growing rows, and the vectors that a graph is
+    /// built over, are in memory, several times this much in all.
+    pub disk_segment_bytes_max: usize,
+    /// Bytes of opened frames that are kept of all files that stay on disk.
+    pub frame_cache_bytes_max: usize,
     /// Milliseconds without a write after which growing rows are sealed, if they are enough for an index.
     pub rest_ms: u64,
     /// Bytes at which a log segment is closed and the next one (with its own data key) begins.
@@ -45,6 +50,8 @@ impl Default for EngineConfig {
             kms_calls_per_second: 200,
             default_key: None,
             segment_bytes_max: 512 << 20,
+            disk_segment_bytes_max: 96 << 20,
+            frame_cache_bytes_max: 128 << 20,
             rest_ms: 10_000,
             log_segment_bytes_max: 64 << 20,
             index_rows_min: 4_096,

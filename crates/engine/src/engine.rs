@@ -85,6 +85,12 @@ const FIRST_PROBE_MAX: Duration = Duration::from_secs(20);
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
 
 impl Engine {
+    /// What is kept of files that stay on disk, opened.
+    #[must_use]
+    pub fn frame_cache(&self) -> saker_segment::FrameCacheStatus {
+        self.shared.frames.status()
+    }
+
     /// Opens the stores, begins them if they are empty, and tidies up what a crash left. Databases whose key service
     /// refuses or does not answer start locked; collections that were loaded load in the background.
     ///
@@ -141,8 +147,10 @@ impl Engine {
             cluster: cluster.cluster,
             platform,
             compute: compute.build().map_err(|error| Error::internal(error.to_string()))?,
+            frames: saker_segment::FrameCache::new(config.frame_cache_bytes_max),
             builds: tokio::sync::Semaphore::new(1),
             tasks: TaskTracker::new(),
+            runtime: tokio::runtime::Handle::current(),
             stop: CancellationToken::new(),
             config,
             _lock: stores.lock,

@@ -21,6 +21,7 @@ pub(crate) fn resolve(names: &[String], schema: &CollectionSchema) -> Result<Out
         saker_query::OutputError::FieldNotFound { .. } => Error::new(ErrorKind::FieldNotFound, error.to_string()),
         saker_query::OutputError::CountNotAlone
         | saker_query::OutputError::TooMany { .. }
+        | saker_query::OutputError::NotShown { .. }
         | saker_query::OutputError::Document => Error::invalid(error.to_string()),
     })
 }

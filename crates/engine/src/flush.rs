@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use saker_keyring::{FileId, FileIdentity, FileKind, FrameSize, Lease};
 use saker_model::{CollectionId, SegmentId, Timestamp};
-use saker_segment::{ChunkRows, GrowingSegment, SealedSegment, SegmentManifest, remove_files, write_segment};
+use saker_segment::{ChunkRows, GrowingSegment, SealedSegment, SegmentManifest, remove_files, write_segment_to_stay};
 use saker_storage::{LogSequence, ObjectPath, ObjectStore};
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     events::Event,
     opened::{Memory, Opened, prefix_of},
     records::{KeyDeletesEntry, Manifest},
+    shared::Shared,
 };
 
 /// What a flush made durable as files.
@@ -75,6 +76,8 @@ impl Opened {
         }
         let mut written = Vec::new();
         let outcome = self.write_files(&frozen, &deletes, &mut written).await;
+        // All deletes that came before the freeze have been applied to what was frozen.
+        written.iter_mut().for_each(|segment| segment.clean_until = timestamp);
         let entry = match outcome {
             Ok(entry) => entry,
             Err(error) => {
@@ -84,6 +87,8 @@ impl Opened {
         };
         let segments = self.swap_manifest(&written, entry, position, timestamp).await?;
         self.take_over(&frozen, &deletes, &written).await?;
+        // The last to hold them, unless a search does.
+        Shared::drop_aside(frozen);
         if let Some(position) = position {
             // What is left over is removed by the next flush.
             if let Err(error) = self
@@ -117,7 +122,10 @@ impl Opened {
             let (id, partition) = (segment.segment(), segment.partition());
             let prefix = self.segment_prefix(id);
             let objects = &*self.shared.objects;
-            written.push(write_segment(&self.lease, objects, &prefix, id, partition, &self.schema, rows).await?);
+            let on_disk = crate::residency::on_disk(&self.body.load());
+            let (lease, schema) = (&self.lease, &self.schema);
+            let segment = write_segment_to_stay(lease, objects, &prefix, id, partition, schema, rows, &on_disk).await?;
+            written.push(segment);
         }
         if deletes.is_empty() {
             return Ok(None);
@@ -196,12 +204,13 @@ impl Opened {
     }
 
     async fn put_key_deletes_together(&self, next: &mut Manifest) -> Result<Merged> {
-        let oldest = next.segments.iter().map(|segment| segment.min_timestamp).min();
+        let reached = |segment: &SegmentManifest| segment.min_timestamp.max(segment.clean_until);
+        let oldest = next.segments.iter().map(reached).min();
         let mut all = Vec::new();
         for entry in &next.key_deletes {
             all.extend(read_key_deletes(&self.lease, &*self.shared.objects, self.collection, entry).await?);
         }
-        // Deletes older than every row hide nothing.
+        // Deletes older than every row, or applied when the segments were made, hide nothing.
         all.retain(|group| oldest.is_some_and(|oldest| group.timestamp > oldest));
         let replaced = std::mem::take(&mut next.key_deletes);
         let mut made = None;
@@ -224,7 +233,13 @@ impl Opened {
         if self.memory().loaded {
             for manifest in written {
                 match self.load_segment(manifest).await {
-                    Ok(segment) => sealed.push(segment),
+                    Ok(segment) => {
+                        // Without lists it is searched exactly until its graph is built.
+                        if let Err(error) = self.list_sealed(&segment).await {
+                            tracing::debug!(collection = %self.collection, "no lists: {error}");
+                        }
+                        sealed.push(segment);
+                    }
                     Err(error) => {
                         // The rows are in files now: flushing them again would double them.
                         self.shut();
@@ -256,7 +271,8 @@ impl Opened {
     pub(crate) async fn load_segment(&self, manifest: &SegmentManifest) -> Result<Arc<SealedSegment>> {
         let prefix = self.segment_prefix(manifest.segment);
         let schema = Arc::clone(&self.schema);
-        Ok(SealedSegment::load(&self.lease, &*self.shared.objects, &prefix, schema, manifest).await?)
+        let (objects, residency) = (&*self.shared.objects, self.residency());
+        Ok(SealedSegment::open(&self.lease, objects, &prefix, schema, manifest, &residency).await?)
     }
 
     /// Removes files that no manifest names. What is left is removed by the next recovery.
@@ -269,7 +285,8 @@ impl Opened {
         }
     }
 
-    /// Seals growing rows when there are many bytes of them, or when enough for an index have come to rest.
+    /// Seals growing rows when there are many bytes of them, or when enough for an index have come to rest; has segments
+    /// with many deleted rows written again.
     pub(crate) async fn flush_loop(self: Arc<Self>) {
         loop {
             tokio::select! {
@@ -281,13 +298,16 @@ impl Opened {
                 let memory = self.memory();
                 (memory.growing_rows(), memory.growing_bytes)
             };
+            if self.is_worn() {
+                self.kick_builds();
+            }
             let config = &self.shared.config;
             let rest_ms = config
                 .clock
                 .monotonic_ms()
                 .saturating_sub(self.written_at_ms.load(std::sync::atomic::Ordering::Relaxed));
             let rested = rows >= config.index_rows_min && rest_ms >= config.rest_ms;
-            if (bytes >= config.segment_bytes_max || rested)
+            if (bytes >= self.segment_bytes_max() || rested)
                 && let Err(error) = self.flush().await
             {
                 tracing::warn!(collection = %self.collection, "growing rows not sealed, trying again: {error}");

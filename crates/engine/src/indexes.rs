@@ -2,31 +2,16 @@
 
 use std::sync::PoisonError;
 
-use saker_model::{DataType, FieldSchema, IndexKind, IndexSpec, MetricType};
+use saker_model::{CollectionSchema, DataType, FieldSchema, IndexKind, IndexSpec};
 
 use crate::{
     collections::read_body,
     engine::Engine,
     error::{Error, ErrorKind, Result},
+    index_types, sparse_types,
     types::{IndexInfo, IndexRequest, Properties},
 };
 
-/// Index types that the graph serves, as users name them.
-const GRAPH_TYPES: &[&str] = &[
-    "",
-    "AUTOINDEX",
-    "HNSW",
-    "HNSW_SQ",
-    "HNSW_PQ",
-    "HNSW_PRQ",
-    "IVF_FLAT",
-    "IVF_SQ8",
-    "IVF_PQ",
-    "IVF_RABITQ",
-    "SCANN",
-    "DISKANN",
-];
-const FLAT_TYPES: &[&str] = &["FLAT"];
 const SCALAR_TYPES: &[&str] = &["", "AUTOINDEX", "INVERTED", "BITMAP", "STL_SORT", "TRIE", "NGRAM"];
 
 impl Engine {
@@ -43,7 +28,7 @@ impl Engine {
                 format!("cannot create index on non-exist field: {}", cut(&request.field)),
             )
         })?;
-        let spec = spec_of(field, &request)?;
+        let spec = spec_of(&opened.schema, field, &request)?;
         opened
             .change_body(|body| {
                 if let Some(known) = body.indexes.iter().find(|known| known.field == spec.field) {
@@ -133,6 +118,7 @@ impl Engine {
                 Ok(())
             })
             .await?;
+        opened.drop_unwanted_lists();
         opened.drop_built(&spec).await
     }
 }
@@ -165,39 +151,25 @@ impl crate::opened::Opened {
     }
 }
 
-fn spec_of(field: &FieldSchema, request: &IndexRequest) -> Result<IndexSpec> {
-    let given = |name: &str| nested(&request.params, name);
-    let type_name = given("index_type").unwrap_or_default();
-    let upper = type_name.to_ascii_uppercase();
-    let unsupported = |what: &str| {
-        Error::invalid(format!(
-            "index type {} is not supported on {what} field {}",
-            cut(&type_name),
-            field.name
-        ))
-    };
-    let (kind, metric) = if field.data_type == DataType::FloatVector {
-        let kind = if FLAT_TYPES.contains(&upper.as_str()) {
-            IndexKind::Flat
-        } else if GRAPH_TYPES.contains(&upper.as_str()) {
-            IndexKind::Graph
-        } else {
-            return Err(unsupported("float vector"));
-        };
-        let metric = match given("metric_type").filter(|name| !name.is_empty()) {
-            None => MetricType::Cosine,
-            Some(name) => MetricType::from_name(&name).ok_or_else(|| {
-                Error::invalid(format!(
-                    "float vector index does not support metric type: {}",
-                    cut(&name)
-                ))
-            })?,
-        };
-        (kind, Some(metric))
-    } else if SCALAR_TYPES.contains(&upper.as_str()) {
-        (IndexKind::Scalar, None)
+fn spec_of(schema: &CollectionSchema, field: &FieldSchema, request: &IndexRequest) -> Result<IndexSpec> {
+    let (kind, type_name, metric) = if field.data_type == DataType::SparseFloatVector {
+        let (kind, type_name, metric) = sparse_types::sparse_index(schema, field, &request.params)?;
+        (kind, type_name, Some(metric))
+    } else if field.data_type.is_vector() {
+        let (kind, type_name, metric) = index_types::vector_index(field, &request.params)?;
+        (kind, type_name, Some(metric))
     } else {
-        return Err(unsupported(field.data_type.name()));
+        let type_name = nested(&request.params, "index_type").unwrap_or_default();
+        if !SCALAR_TYPES.contains(&type_name.to_ascii_uppercase().as_str()) {
+            return Err(Error::invalid(format!(
+                "index type {} is not supported on {} field {}",
+                cut(&type_name),
+                field.data_type.name(),
+                field.name
+            )));
+        }
+        let shown = if type_name.is_empty() { "AUTOINDEX".to_owned() } else { type_name };
+        (IndexKind::Scalar, shown, None)
     };
     let name = request
         .name
@@ -208,11 +180,7 @@ fn spec_of(field: &FieldSchema, request: &IndexRequest) -> Result<IndexSpec> {
         name,
         field: field.id,
         kind,
-        type_name: if type_name.is_empty() {
-            "AUTOINDEX".to_owned()
-        } else {
-            type_name
-        },
+        type_name,
         metric,
         params: request.params.clone(),
     })

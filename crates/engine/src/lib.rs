@@ -6,7 +6,7 @@
 //! that), no files (storage does that).
 //!
 //! Start reading at [`Engine::open`]; then `zones` for how keys come and go, `opened` for a collection in use, `write`
-//! for the way of a row to the disk, `search` for the way back.
+//! for the way of a row to the disk, `searching` for the way back.
 #![forbid(unsafe_code)]
 
 mod aliases;
@@ -26,6 +26,7 @@ mod error;
 mod events;
 mod fetch;
 mod flush;
+mod index_types;
 mod indexes;
 mod load;
 mod manifest;
@@ -40,11 +41,16 @@ mod records;
 mod recovery;
 mod rekey;
 mod relocate;
+mod residency;
 mod search;
+mod searching;
 mod shared;
 mod shred;
+mod sparse_types;
+mod standing_in;
 #[cfg(test)]
 mod tests;
+mod text;
 mod types;
 mod users;
 mod verify;
@@ -61,6 +67,7 @@ pub use receipts::{AuditPlace, DestroyedKey, Receipt, ReceiptKind};
 pub use rekey::{JobInfo, JobKind, JobState};
 pub use relocate::{MoveRequest, Moved};
 pub use saker_query::{Literal, Templates};
+pub use saker_segment::FrameCacheStatus;
 pub use types::*;
 pub use verify::{
     CollectionReport, DatabaseReport, Finding, FindingClass, Item, ItemKind, KeyVersionReport, Verdict, Verification,

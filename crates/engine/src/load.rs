@@ -72,6 +72,9 @@ impl Opened {
             let prefix = self.segment_prefix(place.segment);
             for entry in &place.indexes {
                 let field = entry.spec.field;
+                if entry.on_disk != segment.disk_vectors(field).is_some() {
+                    continue; // Of before its vectors were moved to disk or to memory: it is built anew.
+                }
                 if segment.index(field).is_none_or(|index| index.spec != entry.spec) {
                     let objects = &*self.shared.objects;
                     match saker_segment::load_index(&self.lease, objects, &prefix, &segment, entry).await {
@@ -94,8 +97,14 @@ impl Opened {
     /// Lets sealed segments go. Rows that are in no file stay: the log needs them in memory until they are flushed.
     pub(crate) async fn release(&self) {
         let _maintenance = self.maintenance.lock().await;
-        let mut memory = self.memory_mut();
-        memory.sealed.clear();
-        memory.loaded = false;
+        let gone = {
+            let mut memory = self.memory_mut();
+            memory.loaded = false;
+            (
+                std::mem::take(&mut memory.sealed),
+                std::mem::take(&mut memory.standing_in),
+            )
+        };
+        Shared::drop_aside(gone);
     }
 }

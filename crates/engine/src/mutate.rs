@@ -19,6 +19,8 @@ use crate::{
 
 /// Bytes of rows beyond which they are checked on the blocking pool: about 500 µs of work.
 const INLINE_BYTES_MAX: usize = 256 << 10;
+/// Likewise of text that functions cut into terms.
+const INLINE_TEXT_BYTES_MAX: usize = 16 << 10;
 
 impl Engine {
     /// Writes rows; durable and visible when this returns. Keys are not checked for being there already, as in Milvus.
@@ -164,7 +166,7 @@ struct Prepared {
 }
 
 async fn prepare(opened: &Arc<Opened>, partition: Option<&str>, rows: RowBatch, upsert: bool) -> Result<Prepared> {
-    if batch_bytes(&rows) <= INLINE_BYTES_MAX {
+    if batch_bytes(&rows) <= INLINE_BYTES_MAX && opened.text.bytes(&rows) <= INLINE_TEXT_BYTES_MAX {
         return prepare_rows(opened, partition, rows, upsert);
     }
     let (opened, partition) = (Arc::clone(opened), partition.map(str::to_owned));
@@ -208,6 +210,7 @@ fn prepare_rows(opened: &Opened, partition: Option<&str>, mut rows: RowBatch, up
         rows = RowBatch::new(columns).map_err(|error| mismatch(error.to_string()))?;
     }
     let rows = rows.complete(schema).map_err(|error| mismatch(error.to_string()))?;
+    let rows = opened.text.fill(rows)?;
     let ids = to_ids(opened, keys_of(&rows, primary.id)?)?;
     let parts = route(&opened.body.load(), partition, rows)?;
     Ok(Prepared { ids, replaced, parts })

@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use saker_keyring::{Lease, Unverified};
-use saker_model::{CollectionId, CollectionSchema, FieldId, PartitionId, SegmentId, Timestamp};
+use saker_model::{CollectionId, CollectionSchema, FieldId, PartitionId, PrimaryKey, RowBatch, SegmentId, Timestamp};
 use saker_segment::{GrowingSegment, SealedSegment, SegmentView};
 use saker_storage::StreamId;
 use tokio::sync::mpsc;
@@ -27,6 +27,7 @@ use crate::{
     manifest::ManifestState,
     records::{CollectionBody, LogPosition},
     shared::Shared,
+    text::TextFunctions,
     write::{Queued, Writer},
     zones::Access,
 };
@@ -39,6 +40,7 @@ pub(crate) struct Opened {
     pub(crate) stream: StreamId,
     pub(crate) lease: Lease,
     pub(crate) schema: Arc<CollectionSchema>,
+    pub(crate) text: TextFunctions,
     pub(crate) body: ArcSwap<CollectionBody>,
     /// The body as it is stored; held while the body is changed.
     pub(crate) definition: tokio::sync::Mutex<Unverified>,
@@ -56,6 +58,8 @@ pub(crate) struct Opened {
     pub(crate) building: AtomicBool,
     /// Somebody asked for index builds after the running ones looked what is missing.
     pub(crate) build_wanted: AtomicBool,
+    /// Lists are being made for growing rows.
+    pub(crate) listing: AtomicBool,
     /// Asks running index builds to stop.
     pub(crate) stop_builds: Arc<AtomicBool>,
     pub(crate) flush_wanted: tokio::sync::Notify,
@@ -74,6 +78,9 @@ pub(crate) struct Memory {
     pub(crate) frozen: Vec<Arc<GrowingSegment>>,
     /// Sealed segments; all of the manifest's if `loaded`, none if not.
     pub(crate) sealed: BTreeMap<SegmentId, Arc<SealedSegment>>,
+    /// What is searched in place of a sealed segment while it has no graph: those that its rows were in before. They get
+    /// the same deletes.
+    pub(crate) standing_in: BTreeMap<SegmentId, Vec<Arc<SealedSegment>>>,
     pub(crate) loaded: bool,
     /// Segments in the manifest, loaded or not.
     pub(crate) sealed_count: usize,
@@ -137,6 +144,7 @@ impl Opened {
             collection,
             stream,
             lease,
+            text: TextFunctions::new(&body.schema),
             schema: Arc::new(body.schema.clone()),
             body: ArcSwap::from_pointee(body),
             definition: tokio::sync::Mutex::new(definition),
@@ -150,6 +158,7 @@ impl Opened {
             build_failure: Mutex::default(),
             building: AtomicBool::new(false),
             build_wanted: AtomicBool::new(false),
+            listing: AtomicBool::new(false),
             stop_builds: Arc::new(AtomicBool::new(false)),
             flush_wanted: tokio::sync::Notify::new(),
             written_at_ms: std::sync::atomic::AtomicU64::new(0),
@@ -207,6 +216,8 @@ impl Opened {
         {
             let (mut memory, decoded) = (next.memory_mut(), self.memory());
             memory.sealed.clone_from(&decoded.sealed);
+            // What they read from disk they read under the new lease from now on.
+            memory.sealed.values().for_each(|segment| segment.rebind(&next.lease));
             memory.loaded = decoded.loaded;
             memory.position = decoded.position;
             memory.frozen_position = decoded.frozen_position;
@@ -236,11 +247,15 @@ impl Opened {
             return None;
         }
         let mut pinned = Vec::with_capacity(memory.sealed.len() + memory.frozen.len() + memory.growing.len());
-        for segment in memory.sealed.values() {
+        for (id, segment) in &memory.sealed {
             if wanted(segment.manifest().partition) {
-                pinned.push(Pinned {
+                let searched = memory
+                    .standing_in
+                    .get(id)
+                    .map_or(std::slice::from_ref(segment), Vec::as_slice);
+                pinned.extend(searched.iter().map(|segment| Pinned {
                     view: Box::new(segment.snapshot()),
-                });
+                }));
             }
         }
         for segment in memory.frozen.iter().chain(memory.growing.values()) {
@@ -257,7 +272,7 @@ impl Opened {
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] or [`ErrorKind::Internal`] if the rows do not fit the schema.
-    pub(crate) fn apply(&self, operation: Operation, position: LogPosition, bytes: usize) -> Result<Applied> {
+    pub(crate) fn apply(self: &Arc<Self>, operation: Operation, position: LogPosition, bytes: usize) -> Result<Applied> {
         let Operation {
             timestamp,
             deletes,
@@ -279,19 +294,52 @@ impl Opened {
             }
         }
         let mut applied = Applied { timestamp, deleted: 0 };
-        if !deletes.is_empty() {
-            // Readers see deletes and rows of an upsert together.
-            let mut memory = self.memory_mut();
-            applied.deleted = memory.delete(deletes, delete_partition, timestamp);
-            memory.append(parts, timestamp)?;
-            memory.advance(position, timestamp, bytes);
-        } else {
-            self.memory().append(parts, timestamp)?;
+        let count = parts.len();
+        let (segments, rows) = self.segments_of(parts)?;
+        if deletes.is_empty() {
+            for (segment, rows) in segments.iter().zip(rows) {
+                let stamps = vec![timestamp; rows.rows()];
+                segment.append(rows, &stamps)?;
+            }
             self.memory_mut().advance(position, timestamp, bytes);
+        } else {
+            // All that takes time comes first: readers wait for the rest, for they see deletes and rows of an upsert
+            // together.
+            let mut prepared = Vec::with_capacity(count);
+            for (segment, rows) in segments.iter().zip(rows) {
+                let stamps = vec![timestamp; rows.rows()];
+                prepared.push(segment.prepare(rows, &stamps)?);
+            }
+            let all = self.memory().all(delete_partition);
+            let hidden = all.find(&deletes, timestamp);
+            let mut memory = self.memory_mut();
+            applied.deleted = memory.delete(&hidden, deletes, delete_partition, timestamp);
+            prepared.into_iter().for_each(saker_segment::Appended::publish);
+            memory.advance(position, timestamp, bytes);
+        }
+        if segments.iter().any(|segment| self.wants_lists(segment)) {
+            self.kick_lists();
         }
         self.written_at_ms
             .store(self.shared.config.clock.monotonic_ms(), Ordering::Relaxed);
         Ok(applied)
+    }
+
+    /// The growing segments of partitions, and what goes into each.
+    fn segments_of(&self, parts: Vec<(PartitionId, RowBatch)>) -> Result<(Vec<Arc<GrowingSegment>>, Vec<RowBatch>)> {
+        let memory = self.memory();
+        let mut segments: Vec<Arc<GrowingSegment>> = Vec::with_capacity(parts.len());
+        let mut all = Vec::with_capacity(parts.len());
+        for (partition, rows) in parts {
+            let segment = memory.growing.get(&partition);
+            let segment = segment.ok_or_else(|| Error::internal(format!("partition {partition} has no segment")))?;
+            if segments.iter().any(|known| Arc::ptr_eq(known, segment)) {
+                return Err(Error::internal(format!("one write names partition {partition} twice")));
+            }
+            segments.push(Arc::clone(segment));
+            all.push(rows);
+        }
+        Ok((segments, all))
     }
 
     /// Moves growing segments aside, to be made files of.
@@ -307,41 +355,66 @@ impl Opened {
 }
 
 impl Memory {
-    fn append(&self, parts: Vec<(PartitionId, saker_model::RowBatch)>, timestamp: Timestamp) -> Result<()> {
-        for (partition, rows) in parts {
-            let stamps = vec![timestamp; rows.rows()];
-            let segment = self.growing.get(&partition);
-            let segment = segment.ok_or_else(|| Error::internal(format!("partition {partition} has no segment")))?;
-            segment.append(rows, &stamps)?;
+    /// All segments, of one partition or of all, those that stand in for others included.
+    fn all(&self, partition: Option<PartitionId>) -> Segments {
+        let wanted = |of: PartitionId| partition.is_none_or(|partition| partition == of);
+        let growing = self.growing.values().chain(&self.frozen);
+        let sealed = self.sealed.values().chain(self.standing_in.values().flatten());
+        Segments {
+            growing: growing
+                .filter(|segment| wanted(segment.partition()))
+                .cloned()
+                .collect(),
+            sealed: sealed
+                .filter(|segment| wanted(segment.manifest().partition))
+                .cloned()
+                .collect(),
         }
-        Ok(())
     }
+    /// Hides the rows with these keys. Those in `hidden` were found before; segments that came since are looked through.
     fn delete(
         &mut self,
-        keys: Vec<saker_model::PrimaryKey>,
+        hidden: &HiddenRows,
+        keys: Vec<PrimaryKey>,
         partition: Option<PartitionId>,
         timestamp: Timestamp,
     ) -> u64 {
         let wanted = |of: PartitionId| partition.is_none_or(|partition| partition == of);
+        let in_growing = |segment: &Arc<GrowingSegment>| {
+            let found = hidden.growing.iter().find(|(known, _)| Arc::ptr_eq(known, segment));
+            match found {
+                Some((_, rows)) => segment.delete_rows(rows, timestamp),
+                None => segment.delete_all(&keys, timestamp),
+            }
+        };
+        let in_sealed = |segment: &Arc<SealedSegment>| {
+            let found = hidden.sealed.iter().find(|(known, _)| Arc::ptr_eq(known, segment));
+            match found {
+                Some((_, rows)) => segment.delete_rows(rows, timestamp),
+                None => segment.delete_all(&keys, timestamp),
+            }
+        };
         let growing = self.growing.values().filter(|segment| wanted(segment.partition()));
-        let in_growing: usize = growing.map(|segment| segment.delete_all(&keys, timestamp)).sum();
+        let growing: usize = growing.map(in_growing).sum();
         let frozen = self.frozen.iter().filter(|segment| wanted(segment.partition()));
-        let in_frozen: usize = frozen.map(|segment| segment.delete_all(&keys, timestamp)).sum();
-        let sealed = self
-            .sealed
-            .values()
-            .filter(|segment| wanted(segment.manifest().partition));
-        let in_sealed: usize = sealed.map(|segment| segment.delete_all(&keys, timestamp)).sum();
+        let frozen: usize = frozen.map(in_growing).sum();
+        let of_partition = |segment: &&Arc<SealedSegment>| wanted(segment.manifest().partition);
+        let sealed: usize = self.sealed.values().filter(of_partition).map(in_sealed).sum();
+        // They hold the same rows once more.
+        let standing_in = self.standing_in.values().flatten().filter(of_partition);
+        standing_in.for_each(|segment| {
+            in_sealed(segment);
+        });
         // Segments that are not in memory may have rows of these keys.
         let unknown = !self.loaded && self.sealed_count > 0;
-        if in_frozen + in_sealed > 0 || unknown {
+        if frozen + sealed > 0 || unknown {
             self.deletes.push(KeyDeletes {
                 timestamp,
                 partition,
                 keys,
             });
         }
-        (in_growing + in_frozen + in_sealed) as u64
+        (growing + frozen + sealed) as u64
     }
     fn advance(&mut self, position: LogPosition, timestamp: Timestamp, bytes: usize) {
         self.growing_bytes += bytes;
@@ -365,6 +438,37 @@ impl Memory {
     }
     pub(crate) fn growing_rows(&self) -> usize {
         self.growing.values().map(|segment| segment.rows()).sum()
+    }
+}
+
+/// Segments in memory.
+struct Segments {
+    growing: Vec<Arc<GrowingSegment>>,
+    sealed: Vec<Arc<SealedSegment>>,
+}
+
+/// Rows that a delete hides.
+struct HiddenRows {
+    growing: Vec<(Arc<GrowingSegment>, Vec<u32>)>,
+    sealed: Vec<(Arc<SealedSegment>, Vec<u32>)>,
+}
+
+impl Segments {
+    /// The rows with these keys that were written before `timestamp`. Nobody waits for this: rows come and go by the one
+    /// that applies writes alone.
+    fn find(self, keys: &[PrimaryKey], timestamp: Timestamp) -> HiddenRows {
+        let growing = self.growing.into_iter().map(|segment| {
+            let rows = segment.rows_to_delete(keys, timestamp);
+            (segment, rows)
+        });
+        let sealed = self.sealed.into_iter().map(|segment| {
+            let rows = segment.rows_to_delete(keys, timestamp);
+            (segment, rows)
+        });
+        HiddenRows {
+            growing: growing.collect(),
+            sealed: sealed.collect(),
+        }
     }
 }
 

@@ -1,56 +1,59 @@
-//! Vector search: pin, bind, search each segment, merge, fetch.
-
-use std::sync::Arc;
+//! Vector search: bind, search each segment, merge, fetch. What comes before and after is in `searching`.
 
 use rayon::prelude::*;
-use saker_model::{Bitmap, CollectionSchema, FieldId, FieldSchema, IndexKind, Limits, MetricType};
+use saker_model::{
+    Bitmap, CollectionSchema, DataType, FieldId, FieldSchema, IndexKind, Limits, MetricType, SparseVector,
+};
 use saker_query::{Bound, MergeOptions, OutputFields, RankedHit, ScoreRange, SegmentHit, evaluate, merge};
-use saker_segment::SearchParams as SegmentParams;
+use saker_segment::{
+    Bm25, QueryVector, SearchParams as SegmentParams, SparseQuery, SparseScoring, TermStatistics,
+};
 
 use crate::{
-    engine::Engine,
     error::{Error, ErrorKind, Result},
-    events::Event,
-    fetch,
+    fetch, index_types,
     mutate::to_ids,
     opened::{Opened, Pinned},
     query::{Source, bind_filter},
-    types::{SearchRequest, SearchResult},
+    sparse_types::{self, SparseSettings},
+    text::WeighedTexts,
+    types::{Properties, Queries, SearchRequest, SearchResult},
 };
 
-impl Engine {
-    /// Nearest neighbours. Sees every write that was acknowledged before.
-    ///
-    /// # Errors
-    /// [`ErrorKind::CollectionNotLoaded`], [`ErrorKind::InvalidParameter`] and others for a wrong request; a locked
-    /// zone, also if it was locked while the search ran.
-    pub async fn search(&self, request: SearchRequest) -> Result<SearchResult> {
-        let collection = self.collection(&request.database, &request.collection)?;
-        let opened = collection.reading()?;
-        let partitions = opened.partitions(&request.partitions)?;
-        let pinned = collection.pin(&opened, partitions.as_deref())?;
-        let running = Arc::clone(&opened);
-        let queries = request.queries_count;
-        // Checking and parsing too: a filter may be megabytes of ids.
-        let outcome = self
-            .shared
-            .compute(move || Plan::new(&running, &request)?.run(&running, &pinned, &request.queries))
-            .await;
-        // Nothing is answered from memory after the lock.
-        opened.check()?;
-        let result = outcome.map_err(|error| opened.access.explain(error))?;
-        self.shared.emit(&Event::Searched {
-            database: opened.access.database(),
-            queries,
-        });
-        Ok(result)
-    }
+/// About how many bytes of vectors and columns a search of one query reads: for telling short ones. A request that is
+/// wrong reads nothing.
+pub(crate) fn expected_bytes(opened: &Opened, pinned: &[Pinned], request: &SearchRequest) -> usize {
+    let Ok(field) = vector_field(&opened.schema, &request.field) else {
+        return 0;
+    };
+    let Ok(metric) = metric_of(opened, field, request.metric.as_deref()) else {
+        return 0;
+    };
+    let params = SegmentParams {
+        metric,
+        k: request.limit.saturating_add(request.offset),
+        ef: list_of(opened, field, request).unwrap_or(0),
+    };
+    let filtered = !request.filter.text.trim().is_empty();
+    let of = |pin: &Pinned| {
+        let of_filter = if filtered { pin.view.rows() * FILTER_BYTES_PER_ROW } else { 0 };
+        pin.view.search_bytes(field.id, &params).saturating_add(of_filter)
+    };
+    pinned.iter().map(of).fold(0, usize::saturating_add)
 }
 
+/// What a filter reads of a row, if it has no index to ask.
+const FILTER_BYTES_PER_ROW: usize = 8;
+
 /// A checked request.
-struct Plan {
+pub(crate) struct Plan {
+    /// Whether parts of it may run on other threads of the compute pool; if not, it runs where it is.
+    spread: bool,
     field: FieldId,
     dim: usize,
+    /// Whether it looks into all partitions.
+    everywhere: bool,
+    sparse: SparseSettings,
     bound: Option<Bound>,
     output: OutputFields,
     params: SegmentParams,
@@ -59,11 +62,12 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(opened: &Opened, request: &SearchRequest) -> Result<Self> {
+    pub(crate) fn new(opened: &Opened, request: &SearchRequest, spread: bool) -> Result<Self> {
         let schema = &opened.schema;
         let field = vector_field(schema, &request.field)?;
         let metric = metric_of(opened, field, request.metric.as_deref())?;
-        check_queries(field, request)?;
+        let ef = list_of(opened, field, request)?;
+        check_queries(schema, field, request)?;
         let (limit, offset) = (request.limit, request.offset);
         let max = Limits::TOP_K_MAX;
         if limit == 0 || limit > max {
@@ -85,14 +89,17 @@ impl Plan {
             offset + limit
         };
         Ok(Self {
+            spread,
             field: field.id,
             dim: field.dim,
+            everywhere: request.partitions.is_empty(),
+            sparse: sparse_settings(opened, field, request)?,
             bound: bind_filter(&request.filter, schema)?,
             output: fetch::resolve(&request.output_fields, schema)?,
             params: SegmentParams {
                 metric,
                 k: wanted,
-                ef: request.params.ef.unwrap_or(0),
+                ef,
             },
             merge: MergeOptions {
                 metric,
@@ -104,14 +111,15 @@ impl Plan {
         })
     }
 
-    fn run(&self, opened: &Opened, pinned: &[Pinned], queries: &[f32]) -> Result<SearchResult> {
+    pub(crate) fn run(&self, opened: &Opened, pinned: &[Pinned], queries: &Queries) -> Result<SearchResult> {
         let masks = self.masks(opened, pinned)?;
-        let queries: Vec<&[f32]> = queries.chunks_exact(self.dim).collect();
-        let one = |query: &[f32]| -> Result<Vec<RankedHit>> {
+        let texts = self.weigh(opened, pinned, queries)?;
+        let queries = self.query_vectors(queries, texts.as_ref());
+        let one = |query: QueryVector<'_>| -> Result<Vec<RankedHit>> {
             opened.check()?;
             let search = |(pin, mask): (&Pinned, &Mask)| self.search_segment(pin, mask, query);
             // One segment needs no other thread.
-            let hits = if pinned.len() > 1 && queries.len() < PARALLEL_QUERIES {
+            let hits = if self.spread && pinned.len() > 1 && queries.len() < PARALLEL_QUERIES {
                 pinned.par_iter().zip(&masks).map(search).collect::<Result<Vec<_>>>()?
             } else {
                 pinned.iter().zip(&masks).map(search).collect::<Result<Vec<_>>>()?
@@ -119,10 +127,63 @@ impl Plan {
             Ok(merge(hits, self.merge))
         };
         let ranked = match queries.as_slice() {
-            [query] => vec![one(query)?],
-            queries => queries.par_iter().map(|query| one(query)).collect::<Result<Vec<_>>>()?,
+            [query] => vec![one(*query)?],
+            queries => queries
+                .par_iter()
+                .map(|query| one(*query))
+                .collect::<Result<Vec<_>>>()?,
         };
         self.answer(opened, pinned, ranked)
+    }
+
+    /// Queries by text as vectors; `None` if they are vectors already.
+    fn weigh(&self, opened: &Opened, pinned: &[Pinned], queries: &Queries) -> Result<Option<WeighedTexts>> {
+        let Queries::Text(texts) = queries else {
+            return Ok(None);
+        };
+        // How rare a term is does not depend on where it is looked for.
+        let all = if self.everywhere { None } else { opened.pin(None) };
+        let all = all.as_deref().unwrap_or(pinned);
+        let statistics = |terms: &[u32]| {
+            let mut known = TermStatistics::default();
+            for pin in all {
+                opened.check()?;
+                known.add(&pin.view.term_statistics(self.field, terms)?);
+            }
+            Ok(known)
+        };
+        opened.text.weigh(self.field, texts, statistics).map(Some)
+    }
+
+    /// Each query by itself.
+    fn query_vectors<'q>(&self, queries: &'q Queries, texts: Option<&'q WeighedTexts>) -> Vec<QueryVector<'q>> {
+        let sparse = |vectors: &'q [SparseVector], scoring: SparseScoring| {
+            let query = |vector| {
+                QueryVector::Sparse(SparseQuery {
+                    vector,
+                    scoring,
+                    drop_ratio: self.sparse.drop_ratio,
+                    prune: self.sparse.prune,
+                })
+            };
+            vectors.iter().map(query).collect()
+        };
+        match queries {
+            Queries::Dense(values) => values.chunks_exact(self.dim).map(QueryVector::Dense).collect(),
+            Queries::Binary(bytes) => bytes
+                .chunks_exact((self.dim / 8).max(1))
+                .map(QueryVector::Binary)
+                .collect(),
+            Queries::Sparse(vectors) => sparse(vectors, SparseScoring::Ip),
+            Queries::Text(_) => texts.map_or_else(Vec::new, |texts| {
+                let numbers = Bm25 {
+                    k1: self.sparse.k1,
+                    b: self.sparse.b,
+                    average_length: texts.average_length,
+                };
+                sparse(&texts.vectors, SparseScoring::Bm25(numbers))
+            }),
+        }
     }
 
     fn masks(&self, opened: &Opened, pinned: &[Pinned]) -> Result<Vec<Mask>> {
@@ -138,14 +199,14 @@ impl Plan {
                 Mask::Some(selected)
             })
         };
-        if pinned.len() > 1 {
+        if self.spread && pinned.len() > 1 {
             pinned.par_iter().map(mask).collect()
         } else {
             pinned.iter().map(mask).collect()
         }
     }
 
-    fn search_segment(&self, pin: &Pinned, mask: &Mask, query: &[f32]) -> Result<Vec<SegmentHit>> {
+    fn search_segment(&self, pin: &Pinned, mask: &Mask, query: QueryVector<'_>) -> Result<Vec<SegmentHit>> {
         let allowed = match mask {
             Mask::All => None,
             Mask::None => return Ok(Vec::new()),
@@ -240,40 +301,87 @@ fn metric_of(opened: &Opened, field: &FieldSchema, asked: Option<&str>) -> Resul
         .find(|index| index.field == field.id && index.kind != IndexKind::Scalar);
     let expected = index.and_then(|index| index.metric);
     let Some(asked) = asked.filter(|name| !name.is_empty()) else {
-        return Ok(expected.unwrap_or(MetricType::Cosine));
+        return Ok(expected.unwrap_or_else(|| {
+            if field.data_type == DataType::SparseFloatVector {
+                sparse_types::default_metric(&opened.schema, field)
+            } else {
+                index_types::default_metric(field.data_type)
+            }
+        }));
     };
     let shown: String = asked.chars().take(32).collect();
     match (MetricType::from_name(asked), expected) {
         (Some(asked), Some(expected)) if asked == expected => Ok(asked),
-        (Some(asked), None) => Ok(asked),
+        (Some(asked), None) if index_types::takes(field.data_type, asked) => Ok(asked),
         (_, Some(expected)) => Err(Error::invalid(format!(
             "metric type not match: invalid parameter[expected={}][actual={shown}]",
             expected.name()
         ))),
-        (None, None) => Err(Error::invalid(format!(
-            "metric type {shown} is not supported; use L2, IP or COSINE"
+        (_, None) => Err(Error::invalid(format!(
+            "metric type {shown} is not supported on vectors of type {}",
+            field.data_type.name()
         ))),
     }
 }
 
-fn check_queries(field: &FieldSchema, request: &SearchRequest) -> Result<()> {
-    let (count, values) = (request.queries_count, request.queries.len());
+/// How long candidate lists have to be for these settings, by the type of the field's index.
+fn list_of(opened: &Opened, field: &FieldSchema, request: &SearchRequest) -> Result<usize> {
+    let body = opened.body.load();
+    let index = body.indexes.iter().find(|index| index.field == field.id);
+    index_types::list_length(index, &request.params, request.params.hits)
+}
+
+fn sparse_settings(opened: &Opened, field: &FieldSchema, request: &SearchRequest) -> Result<SparseSettings> {
+    if field.data_type != DataType::SparseFloatVector {
+        return sparse_types::settings(None, &Properties::new());
+    }
+    let body = opened.body.load();
+    let index = body.indexes.iter().find(|index| index.field == field.id);
+    sparse_types::settings(index, &request.params.named)
+}
+
+fn check_queries(schema: &CollectionSchema, field: &FieldSchema, request: &SearchRequest) -> Result<()> {
+    let count = request.queries_count;
     let max = Limits::QUERIES_MAX;
     if count == 0 || count > max {
         return Err(Error::invalid(format!(
             "nq [{count}] is invalid, it should be in range [1, {max}]"
         )));
     }
-    if values != count * field.dim {
-        let (expected, actual) = (field.dim * size_of::<f32>(), values / count * size_of::<f32>());
-        return Err(Error::invalid(format!(
+    let bytes = |expected: usize, actual: usize| {
+        if expected * count == actual {
+            return Ok(());
+        }
+        let actual = actual / count;
+        Err(Error::invalid(format!(
             "vector dimension mismatch, expected vector size(byte) {expected}, actual {actual}."
-        )));
-    }
-    if request.queries.iter().any(|value| !value.is_finite()) {
-        return Err(Error::invalid(
-            "a query vector holds a value that is not a number or infinite",
-        ));
+        )))
+    };
+    match (&request.queries, field.data_type) {
+        (Queries::Dense(values), data_type) if data_type.is_dense_vector() => {
+            bytes(field.dim * size_of::<f32>(), size_of_val(values.as_slice()))?;
+            if values.iter().any(|value| !value.is_finite()) {
+                return Err(Error::invalid(
+                    "a query vector holds a value that is not a number or infinite",
+                ));
+            }
+        }
+        (Queries::Binary(values), DataType::BinaryVector) => bytes(field.dim / 8, values.len())?,
+        (Queries::Text(texts), DataType::SparseFloatVector)
+            if texts.len() == count && schema.is_function_output(field) => {}
+        (_, DataType::SparseFloatVector) if schema.is_function_output(field) => {
+            return Err(Error::invalid(
+                "please provide varchar/text for BM25 Function based search",
+            ));
+        }
+        (Queries::Sparse(vectors), DataType::SparseFloatVector) if vectors.len() == count => {}
+        (_, data_type) => {
+            return Err(Error::invalid(format!(
+                "vector type must be the same, field {} - type {}",
+                field.name,
+                data_type.name()
+            )));
+        }
     }
     Ok(())
 }

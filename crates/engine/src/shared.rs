@@ -18,6 +18,10 @@ use crate::{
 /// How long parts of a search may still run after its database was locked: each segment looks at the lease.
 const LAST_PARTS_MAX: std::time::Duration = std::time::Duration::from_secs(3);
 
+/// Niceness of threads that build indexes: on a busy processor they get about a tenth of what others get, and nobody
+/// who has something to do waits for them. Not less than that, for a server that is never idle needs indexes too.
+const BACKGROUND_NICE: i32 = 10;
+
 /// Shared by all parts; owns the background tasks.
 pub(crate) struct Shared {
     pub(crate) config: EngineConfig,
@@ -33,9 +37,13 @@ pub(crate) struct Shared {
     pub(crate) platform: Arc<Access>,
     /// Where searches run.
     pub(crate) compute: rayon::ThreadPool,
+    /// Opened frames of files that stay on disk.
+    pub(crate) frames: Arc<saker_segment::FrameCache>,
     /// One index is built at a time: a build uses all the threads that it may.
     pub(crate) builds: tokio::sync::Semaphore,
     pub(crate) tasks: TaskTracker,
+    /// Where tasks run that a request begins and that outlive it: the request may have come on a runtime of its own.
+    pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) stop: CancellationToken,
     /// Given back when the engine is gone.
     pub(crate) _lock: Option<Arc<saker_storage::DirectoryLock>>,
@@ -78,6 +86,31 @@ impl Shared {
             Err(_) => Err(Error::internal("a worker panicked; see the server's log")),
         }
     }
+    /// Runs CPU work that may take minutes on a thread of its own, which gives way to all others; so do the threads that
+    /// the work starts.
+    pub(crate) async fn background<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let (send, receive) = tokio::sync::oneshot::channel();
+        let run = move || {
+            // Where the system refuses, the work is done all the same.
+            let _ = rustix::process::setpriority_process(None, BACKGROUND_NICE);
+            let work = || leaving_no_trace::<STACK_BYTES, _>(work);
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a worker panicked; see the server's log")));
+            // Nobody waits any more if the caller went away.
+            let _nobody_waits = send.send(outcome);
+        };
+        let thread = std::thread::Builder::new().name("background".into());
+        thread
+            .spawn(run)
+            .map_err(|error| Error::internal(format!("no thread for background work: {error}")))?;
+        receive
+            .await
+            .unwrap_or_else(|_| Err(Error::internal("a worker was lost")))
+    }
+    /// Drops something large on the blocking pool: it is overwritten, and nobody should wait for that.
+    pub(crate) fn drop_aside<T: Send + 'static>(large: T) {
+        drop(tokio::task::spawn_blocking(move || drop(large)));
+    }
     /// Overwrites what searches have left on the stacks of the compute pool: parts of them run on other threads than
     /// [`Self::compute`] itself. Each thread does it when it has nothing else to do; again a little later, for parts
     /// that were still running.
@@ -93,6 +126,12 @@ impl Shared {
             }
         });
     }
+    /// Runs CPU work on the caller's thread, and overwrites the stack that it used.
+    pub(crate) fn here<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let work = || leaving_no_trace::<STACK_BYTES, _>(work);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+            .unwrap_or_else(|_| Err(Error::internal("a worker panicked; see the server's log")))
+    }
     /// Runs CPU work on the compute pool: one hop there, one back.
     pub(crate) async fn compute<T: Send + 'static>(
         &self,
@@ -100,11 +139,8 @@ impl Shared {
     ) -> Result<T> {
         let (send, receive) = tokio::sync::oneshot::channel();
         self.compute.spawn(move || {
-            let work = || leaving_no_trace::<STACK_BYTES, _>(work);
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-            let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a worker panicked; see the server's log")));
             // Nobody waits any more if the caller went away.
-            let _nobody_waits = send.send(outcome);
+            let _nobody_waits = send.send(Self::here(work));
         });
         receive
             .await

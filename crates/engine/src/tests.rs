@@ -101,6 +101,7 @@ async fn collection_with_index(engine: &Arc<Engine>, database: &str, name: &str)
             description: String::new(),
             fields: vec![field("id", DataType::Int64), field("vector", DataType::FloatVector)],
             enable_dynamic_field: false,
+            functions: Vec::new(),
         },
         shards: 1,
         consistency: ConsistencyLevel::Strong,
@@ -133,7 +134,8 @@ async fn a_lock_drops_segments_indexes_and_growing_rows() {
     collection_with_index(&engine, "zone", "c").await;
     engine.insert("zone", "c", None, rows(0..100)).await.unwrap();
     engine.flush("zone", &["c".into()]).await.unwrap();
-    engine.insert("zone", "c", None, rows(100..110)).await.unwrap();
+    // Enough for lists.
+    engine.insert("zone", "c", None, rows(100..3_100)).await.unwrap();
     engine.load_collection("zone", "c").await.unwrap();
     let collection = engine.collection("zone", "c").unwrap();
     let mut looks = 0;
@@ -150,17 +152,26 @@ async fn a_lock_drops_segments_indexes_and_growing_rows() {
         let Some(index) = sealed.index(FieldId(101)) else {
             continue;
         };
+        let growing = memory.growing.values().next().unwrap();
+        if opened.wants_lists(growing) {
+            continue;
+        }
+        let snapshot = growing.snapshot();
+        let chunk = saker_segment::SegmentView::chunks(&snapshot).first().unwrap();
         break (
             Arc::downgrade(&opened),
             Arc::downgrade(sealed),
             Arc::downgrade(&index),
-            Arc::downgrade(memory.growing.values().next().unwrap()),
+            Arc::downgrade(growing),
+            // With its lists.
+            Arc::downgrade(chunk),
         );
     };
     kms.set(&customer, KmsAnswer::Deny(Denial::Disabled));
     engine.check_keys_now().await.unwrap();
     for _ in 0..1_000 {
         let rows = held.1.upgrade().is_some() || held.2.upgrade().is_some() || held.3.upgrade().is_some();
+        let rows = rows || held.4.upgrade().is_some();
         if held.0.upgrade().is_none() && !rows {
             return;
         }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use saker_keyring::RootKeyId;
 use saker_model::{
     CollectionId, CollectionSchema, Column, ConsistencyLevel, DatabaseId, IndexSpec, MetricType, PartitionId,
-    SegmentId, Timestamp,
+    SegmentId, SparseVector, Timestamp,
 };
 use saker_query::Templates;
 
@@ -240,6 +240,62 @@ pub struct Filter {
     pub templates: Templates,
 }
 
+/// Queries, in the form of the field's vectors; or texts, for a field that a function makes vectors of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Queries {
+    /// For dense vectors of any width: row-major values.
+    Dense(Vec<f32>),
+    /// For binary vectors: row-major, dim / 8 bytes each.
+    Binary(Vec<u8>),
+    /// For sparse vectors.
+    Sparse(Vec<SparseVector>),
+    /// Texts.
+    Text(Vec<String>),
+}
+
+impl Default for Queries {
+    fn default() -> Self {
+        Self::Dense(Vec::new())
+    }
+}
+
+/// Texts for an analyzer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AnalyzeRequest {
+    /// The analyzer in Milvus's JSON; `None` for the standard one. Not looked at if `field` is given.
+    pub params: Option<String>,
+    /// The field whose analyzer it is.
+    pub field: Option<FieldName>,
+    /// The texts.
+    pub texts: Vec<String>,
+}
+
+/// A field of a collection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldName {
+    /// Database name.
+    pub database: String,
+    /// Collection name or alias.
+    pub collection: String,
+    /// The field's name.
+    pub field: String,
+}
+
+/// What an analyzer made of a word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextToken {
+    /// The term.
+    pub text: String,
+    /// Where the word starts in the text, in bytes.
+    pub start: usize,
+    /// Where it ends, in bytes.
+    pub end: usize,
+    /// Which word of the text it is, from 0.
+    pub position: usize,
+    /// The term's number in a sparse vector.
+    pub hash: u32,
+}
+
 /// A vector search.
 #[derive(Clone, Debug, Default)]
 pub struct SearchRequest {
@@ -251,9 +307,9 @@ pub struct SearchRequest {
     pub partitions: Vec<String>,
     /// The vector field; may be empty if the schema has one only.
     pub field: String,
-    /// Queries, row-major.
-    pub queries: Vec<f32>,
-    /// Number of queries; their dimension is `queries.len() / queries_count`.
+    /// The queries.
+    pub queries: Queries,
+    /// Number of queries.
     pub queries_count: usize,
     /// The metric that the caller named, if any; must be the index's.
     pub metric: Option<String>,
@@ -274,8 +330,14 @@ pub struct SearchRequest {
 /// Settings of one search.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SearchParams {
-    /// Candidates that a graph search keeps; `None`: the index's default.
+    /// Candidates that a graph search keeps; `None`: the index's default. What `named` says comes first.
     pub ef: Option<usize>,
+    /// Settings by the names that the type of the index has for them (`ef`, `nprobe`, `search_list`, ...); others are
+    /// passed over.
+    pub named: Properties,
+    /// Hits that the caller wants in the end: a candidate list below that is refused, as in Milvus. `None`: it is
+    /// raised, as for range searches and iterators, whose number of hits is not the caller's.
+    pub hits: Option<usize>,
     /// Outer bound of a range search: L2 keeps scores below it, the others above it.
     pub radius: Option<f32>,
     /// Inner bound of a range search: L2 keeps scores at or above it, the others at or below it.

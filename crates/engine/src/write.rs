@@ -244,7 +244,7 @@ impl Opened {
             tracing::error!(collection = %self.collection, "a durable write was not applied: {error}");
             self.shut();
         }
-        if self.memory().growing_bytes >= self.shared.config.segment_bytes_max {
+        if self.memory().growing_bytes >= self.segment_bytes_max() {
             self.flush_wanted.notify_one();
         }
         outcome
@@ -256,11 +256,7 @@ impl Opened {
             let memory = self.memory();
             memory.growing_bytes + memory.frozen_bytes
         };
-        let bytes_max = self
-            .shared
-            .config
-            .segment_bytes_max
-            .saturating_mul(BACKLOG_SEGMENTS_MAX);
+        let bytes_max = self.segment_bytes_max().saturating_mul(BACKLOG_SEGMENTS_MAX);
         if bytes < bytes_max {
             return Ok(());
         }

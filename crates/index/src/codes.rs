@@ -33,7 +33,11 @@ impl Encoder {
     /// Fits the codes to `vectors`. Values that are not finite are passed over.
     pub(crate) fn fit(vectors: &Vectors, metric: Metric) -> Self {
         let (dim, rows) = (vectors.dim(), vectors.rows());
-        let norm = |row: usize| kernel::dot(vectors.row(row), vectors.row(row)).sqrt();
+        let norm = |row: usize| {
+            let mut buffer = Zeroizing::new(Vec::new());
+            let row = vectors.row_f32(row, &mut buffer);
+            kernel::dot(row, row).sqrt()
+        };
         let norm_max = match metric {
             Metric::Ip => (0..rows).map(norm).filter(|norm| norm.is_finite()).fold(0.0, f32::max),
             Metric::L2 | Metric::Cosine => 0.0,
@@ -56,8 +60,9 @@ impl Encoder {
         // Allocated at once: growing would leave copies that nobody wipes.
         let mut sample = Zeroizing::new(Vec::with_capacity(rows.div_ceil(step) * places));
         let mut values = Zeroizing::new(Vec::with_capacity(places));
+        let mut buffer = Zeroizing::new(Vec::with_capacity(dim));
         for row in (0..rows).step_by(step) {
-            encoder.transform(vectors.row(row), &mut values);
+            encoder.transform(vectors.row_f32(row, &mut buffer), &mut values);
             sample.extend_from_slice(&values);
         }
         sample
@@ -101,8 +106,9 @@ impl Encoder {
             codes.aside = query.get(vectors.dim()).map(|&zero| (vectors.dim(), zero));
         }
         let mut values = Zeroizing::new(Vec::with_capacity(self.center.len()));
+        let mut buffer = Zeroizing::new(Vec::with_capacity(vectors.dim()));
         for row in 0..vectors.rows() {
-            self.transform(vectors.row(row), &mut values);
+            self.transform(vectors.row_f32(row, &mut buffer), &mut values);
             for ((code, value), center) in codes.row_mut(row).iter_mut().zip(values.iter()).zip(&self.center) {
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
                 let byte = ((value - center) * self.scale + HALF_RANGE).round() as u8;

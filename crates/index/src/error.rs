@@ -10,6 +10,15 @@ pub enum IndexError {
         /// The dimension that was given.
         dim: usize,
     },
+    /// A number of bits that is no multiple of 8, zero or too large.
+    #[error("binary dimension {dim} is not a multiple of 8 in 8..={max}; use one that is", max = crate::BinaryVectors::DIMENSION_MAX)]
+    Bits {
+        /// The number of bits that was given.
+        dim: usize,
+    },
+    /// Rows that cannot stand in one buffer.
+    #[error("parts differ in dimension or element type; join only rows of one field")]
+    Unlike,
     /// The buffer does not hold a whole number of rows.
     #[error("{len} values are not a whole number of rows of dimension {dim}; pass rows * {dim} values")]
     PartialRow {
@@ -52,17 +61,20 @@ pub enum IndexError {
         /// Largest allowed value.
         max: usize,
     },
+    /// BM25 on a sparse index that was built for the inner product.
+    #[error("the sparse index holds no lengths of rows; build it for BM25")]
+    Scoring,
     /// The caller asked the build to stop.
     #[error("index build was stopped on request; start it again when it is wanted")]
     Stopped,
-    /// Saved bytes that do not describe a graph over these vectors.
-    #[error("saved graph is unusable: {reason}; rebuild the index")]
+    /// Saved bytes that do not describe an index over these rows.
+    #[error("saved index is unusable: {reason}; rebuild the index")]
     Corrupt {
         /// Which check failed.
         reason: &'static str,
     },
     /// Saved bytes of a version that this build cannot read.
-    #[error("saved graph has format version {found}, this build reads {known}; rebuild the index or upgrade")]
+    #[error("saved index has format version {found}, this build reads {known}; rebuild the index or upgrade")]
     Version {
         /// Version in the bytes.
         found: u32,

@@ -2,7 +2,8 @@
 
 use std::collections::BinaryHeap;
 
-use crate::{Hit, Metric, RowMask, kernel};
+use crate::vectors::Scorer;
+use crate::{Elements, Hit, Metric, RowMask, Vectors, kernel};
 
 /// The score of `a` against `b` in the user's metric. Different lengths compare over the shorter.
 #[must_use]
@@ -32,23 +33,36 @@ pub fn flat_search(
         return Vec::new();
     }
     let rows = (vectors.len() / dim).min(u32::MAX as usize);
-    let mut best = Best::new(metric, k.min(rows));
-    let query_squared = kernel::dot(query, query);
-    let mut offer = |row: usize| {
-        let vector = &vectors[row * dim..][..dim];
-        let score = match metric {
-            Metric::L2 => kernel::l2(query, vector),
-            Metric::Ip => kernel::dot(query, vector),
-            Metric::Cosine => {
-                let (dot, vector_squared) = kernel::dot_and_square(query, vector);
-                cosine(dot, query_squared, vector_squared)
-            }
-        };
-        best.offer(row, score);
-    };
+    let scorer = Scorer::new(metric, query);
+    best_of(metric.larger_is_better(), rows, k, mask, |row| {
+        scorer.score(Elements::F32(&vectors[row * dim..][..dim]))
+    })
+}
+
+/// [`flat_search`] over rows of any element type.
+#[must_use]
+pub fn exact_search(metric: Metric, vectors: &Vectors, query: &[f32], k: usize, mask: Option<RowMask<'_>>) -> Vec<Hit> {
+    let scorer = Scorer::new(metric, query);
+    best_of(metric.larger_is_better(), vectors.rows(), k, mask, |row| {
+        scorer.score(vectors.row_elements(row))
+    })
+}
+
+/// The `k` best of `rows` rows, or of those of them in `mask`, by the score that `score` gives them.
+pub(crate) fn best_of(
+    larger_is_better: bool,
+    rows: usize,
+    k: usize,
+    mask: Option<RowMask<'_>>,
+    score: impl Fn(usize) -> f32,
+) -> Vec<Hit> {
+    let mut best = Best::in_order(larger_is_better, k.min(rows));
     match mask {
-        None => (0..rows).for_each(&mut offer),
-        Some(mask) => mask.iter().take_while(|&row| row < rows).for_each(&mut offer),
+        None => (0..rows).for_each(|row| best.offer(row, score(row))),
+        Some(mask) => mask
+            .iter()
+            .take_while(|&row| row < rows)
+            .for_each(|row| best.offer(row, score(row))),
     }
     best.into_hits()
 }
@@ -61,15 +75,19 @@ pub(crate) fn cosine(dot: f32, a_squared: f32, b_squared: f32) -> f32 {
 
 /// Keeps the best `k` of the rows that it is offered.
 pub(crate) struct Best {
-    metric: Metric,
+    larger_is_better: bool,
     k: usize,
     worst_first: BinaryHeap<Entry>,
 }
 
 impl Best {
     pub(crate) fn new(metric: Metric, k: usize) -> Self {
+        Self::in_order(metric.larger_is_better(), k)
+    }
+
+    pub(crate) fn in_order(larger_is_better: bool, k: usize) -> Self {
         Self {
-            metric,
+            larger_is_better,
             k,
             worst_first: BinaryHeap::with_capacity(k.min(CAPACITY_AT_START)),
         }
@@ -82,7 +100,7 @@ impl Best {
             reason = "rows are bounded by u32::MAX where they are counted"
         )]
         let entry = Entry {
-            cost: self.metric.cost(score),
+            cost: cost(self.larger_is_better, score),
             row: row as u32,
         };
         if self.worst_first.len() < self.k {
@@ -94,18 +112,37 @@ impl Best {
         }
     }
 
+    /// The score that a further row has to be better than; `None` while there are fewer than `k`.
+    pub(crate) fn to_beat(&self) -> Option<f32> {
+        let worst = self.worst_first.peek().filter(|_| self.worst_first.len() >= self.k)?;
+        Some(cost(self.larger_is_better, worst.cost))
+    }
+
+    /// The cost of the worst of the best, smaller for a better match, once there are `k` of them.
+    pub(crate) fn worst(&self) -> Option<f32> {
+        let worst = self.worst_first.peek();
+        worst
+            .filter(|_| self.worst_first.len() >= self.k)
+            .map(|worst| worst.cost)
+    }
+
     /// Best first, ties by lower row.
     pub(crate) fn into_hits(self) -> Vec<Hit> {
-        let metric = self.metric;
+        let larger_is_better = self.larger_is_better;
         let entries = self.worst_first.into_sorted_vec();
         entries
             .into_iter()
             .map(|entry| Hit {
                 row: entry.row,
-                score: metric.cost(entry.cost),
+                score: cost(larger_is_better, entry.cost),
             })
             .collect()
     }
+}
+
+/// A value that is smaller for a better score, and back.
+fn cost(larger_is_better: bool, score: f32) -> f32 {
+    if larger_is_better { -score } else { score }
 }
 
 /// A row and its cost, ordered by cost with NaN of either sign last, then by row.
@@ -148,6 +185,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// A small integer as a 16-bit IEEE 754 float.
+    fn f16_bits(value: f32) -> u16 {
+        let bits = value.to_bits();
+        let sign = (bits >> 16 & 0x8000) as u16;
+        if value == 0.0 {
+            return sign;
+        }
+        let exponent = (bits >> 23 & 0xff) as u16 - 127 + 15;
+        sign | exponent << 10 | (bits >> 13 & 0x3ff) as u16
+    }
 
     fn mask_of(rows: usize, allowed: &[usize]) -> Vec<u64> {
         let mut words = vec![0; rows.div_ceil(64)];
@@ -226,6 +274,31 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn rows_of_other_element_types_score_as_their_widened_selves(
+            values in prop::collection::vec(-100i8..101, 0..240),
+            query in prop::collection::vec(-9i8..10, 5),
+            k in 0usize..20,
+        ) {
+            let len = values.len() / 5 * 5;
+            let wide: Vec<f32> = values[..len].iter().map(|&value| f32::from(value)).collect();
+            let query: Vec<f32> = query.iter().map(|&value| f32::from(value)).collect();
+            // Integers up to 128 have 8 significant bits, so both 16-bit floats hold them exactly.
+            let halves = wide.iter().map(|value| (value.to_bits() >> 16) as u16).collect();
+            let sixteen = wide.iter().map(|&value| f16_bits(value)).collect();
+            for vectors in [
+                Vectors::of_i8(5, values[..len].to_vec()).unwrap(),
+                Vectors::of_bf16(5, halves).unwrap(),
+                Vectors::of_f16(5, sixteen).unwrap(),
+                Vectors::new(5, wide.clone()).unwrap(),
+            ] {
+                for metric in [Metric::L2, Metric::Ip, Metric::Cosine] {
+                    let expected = flat_search(metric, &wide, 5, &query, k, None);
+                    prop_assert_eq!(exact_search(metric, &vectors, &query, k, None), expected, "{:?}", vectors);
+                }
+            }
+        }
+
         #[test]
         fn equals_sorting_all_allowed_rows(
             values in prop::collection::vec(-3i8..4, 0..240),

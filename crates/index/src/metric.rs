@@ -64,7 +64,7 @@ impl RowMask<'_> {
     }
 
     /// The words with every bit at and beyond `rows` cleared.
-    fn valid_words(&self) -> impl Iterator<Item = u64> + '_ {
+    pub(crate) fn valid_words(&self) -> impl Iterator<Item = u64> + '_ {
         let whole = self.rows / 64;
         let rest = self.rows % 64;
         self.words

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Bitmap, DataType, FieldId};
+use crate::{Bitmap, DataType, FieldId, SparseVector};
 
 /// One scalar value (a default value, an array element, a literal).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,6 +85,39 @@ pub enum ColumnData {
         /// `rows * dim` elements.
         data: Vec<f32>,
     },
+    /// `Float16Vector`, row-major.
+    Float16Vector {
+        /// Elements a row; never 0.
+        dim: usize,
+        /// `rows * dim` elements, as their bits.
+        data: Vec<u16>,
+    },
+    /// `BFloat16Vector`, row-major.
+    BFloat16Vector {
+        /// Elements a row; never 0.
+        dim: usize,
+        /// `rows * dim` elements, as their bits.
+        data: Vec<u16>,
+    },
+    /// `Int8Vector`, row-major.
+    Int8Vector {
+        /// Elements a row; never 0.
+        dim: usize,
+        /// `rows * dim` elements.
+        data: Vec<i8>,
+    },
+    /// `BinaryVector`, row-major; in each byte the order of bits that the client chose.
+    BinaryVector {
+        /// Bits a row; a multiple of 8, never 0.
+        dim: usize,
+        /// `rows * dim / 8` bytes.
+        data: Vec<u8>,
+    },
+    /// `SparseFloatVector`.
+    SparseFloatVector {
+        /// One a row.
+        data: Vec<SparseVector>,
+    },
 }
 
 /// One field's values and which of them are present.
@@ -145,6 +178,23 @@ impl ColumnData {
                 dim: dim.max(1),
                 data: Vec::new(),
             },
+            DataType::Float16Vector => Self::Float16Vector {
+                dim: dim.max(1),
+                data: Vec::new(),
+            },
+            DataType::BFloat16Vector => Self::BFloat16Vector {
+                dim: dim.max(1),
+                data: Vec::new(),
+            },
+            DataType::Int8Vector => Self::Int8Vector {
+                dim: dim.max(1),
+                data: Vec::new(),
+            },
+            DataType::BinaryVector => Self::BinaryVector {
+                dim: dim.max(8),
+                data: Vec::new(),
+            },
+            DataType::SparseFloatVector => Self::SparseFloatVector { data: Vec::new() },
         }
     }
     /// The type of its values.
@@ -162,6 +212,11 @@ impl ColumnData {
             Self::Json(_) => DataType::Json,
             Self::Array(_) => DataType::Array,
             Self::FloatVector { .. } => DataType::FloatVector,
+            Self::Float16Vector { .. } => DataType::Float16Vector,
+            Self::BFloat16Vector { .. } => DataType::BFloat16Vector,
+            Self::Int8Vector { .. } => DataType::Int8Vector,
+            Self::BinaryVector { .. } => DataType::BinaryVector,
+            Self::SparseFloatVector { .. } => DataType::SparseFloatVector,
         }
     }
     /// Number of rows.
@@ -179,6 +234,10 @@ impl ColumnData {
             Self::Json(v) => v.len(),
             Self::Array(v) => v.len(),
             Self::FloatVector { dim, data } => data.len() / (*dim).max(1),
+            Self::Float16Vector { dim, data } | Self::BFloat16Vector { dim, data } => data.len() / (*dim).max(1),
+            Self::Int8Vector { dim, data } => data.len() / (*dim).max(1),
+            Self::BinaryVector { dim, data } => data.len() / (*dim / 8).max(1),
+            Self::SparseFloatVector { data } => data.len(),
         }
     }
     /// Appends all rows of `other`.
@@ -206,6 +265,35 @@ impl ColumnData {
             ) if *dim == more_dim => {
                 data.append(&mut more);
             }
+            (
+                Self::Float16Vector { dim, data },
+                Self::Float16Vector {
+                    dim: more_dim,
+                    data: mut more,
+                },
+            )
+            | (
+                Self::BFloat16Vector { dim, data },
+                Self::BFloat16Vector {
+                    dim: more_dim,
+                    data: mut more,
+                },
+            ) if *dim == more_dim => data.append(&mut more),
+            (
+                Self::Int8Vector { dim, data },
+                Self::Int8Vector {
+                    dim: more_dim,
+                    data: mut more,
+                },
+            ) if *dim == more_dim => data.append(&mut more),
+            (
+                Self::BinaryVector { dim, data },
+                Self::BinaryVector {
+                    dim: more_dim,
+                    data: mut more,
+                },
+            ) if *dim == more_dim => data.append(&mut more),
+            (Self::SparseFloatVector { data }, Self::SparseFloatVector { data: mut more }) => data.append(&mut more),
             (_, other) => return Err(other.data_type()),
         }
         Ok(())
@@ -218,6 +306,12 @@ impl ColumnData {
     pub fn take(&self, rows: &[usize]) -> Self {
         fn pick<T: Clone>(values: &[T], rows: &[usize]) -> Vec<T> {
             rows.iter().map(|&row| values[row].clone()).collect()
+        }
+        fn pick_rows<T: Copy>(values: &[T], width: usize, rows: &[usize]) -> Vec<T> {
+            let mut picked = Vec::with_capacity(rows.len() * width);
+            rows.iter()
+                .for_each(|&row| picked.extend_from_slice(&values[row * width..(row + 1) * width]));
+            picked
         }
         match self {
             Self::Bool(v) => Self::Bool(pick(v, rows)),
@@ -232,12 +326,25 @@ impl ColumnData {
             Self::Array(v) => Self::Array(pick(v, rows)),
             Self::FloatVector { dim, data } => Self::FloatVector {
                 dim: *dim,
-                data: rows
-                    .iter()
-                    .flat_map(|&row| &data[row * dim..(row + 1) * dim])
-                    .copied()
-                    .collect(),
+                data: pick_rows(data, *dim, rows),
             },
+            Self::Float16Vector { dim, data } => Self::Float16Vector {
+                dim: *dim,
+                data: pick_rows(data, *dim, rows),
+            },
+            Self::BFloat16Vector { dim, data } => Self::BFloat16Vector {
+                dim: *dim,
+                data: pick_rows(data, *dim, rows),
+            },
+            Self::Int8Vector { dim, data } => Self::Int8Vector {
+                dim: *dim,
+                data: pick_rows(data, *dim, rows),
+            },
+            Self::BinaryVector { dim, data } => Self::BinaryVector {
+                dim: *dim,
+                data: pick_rows(data, *dim / 8, rows),
+            },
+            Self::SparseFloatVector { data } => Self::SparseFloatVector { data: pick(data, rows) },
         }
     }
 }

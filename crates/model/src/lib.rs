@@ -7,6 +7,8 @@
 
 mod bitmap;
 mod column;
+mod function;
+pub mod half;
 mod ids;
 mod limits;
 mod primary_key;
@@ -14,10 +16,12 @@ mod rows;
 #[cfg(test)]
 mod sample;
 mod schema;
+mod sparse;
 mod validate;
 
 pub use bitmap::Bitmap;
 pub use column::{ArrayValue, Column, ColumnData, ColumnError, RowBatch, Scalar};
+pub use function::{FunctionKind, FunctionSchema};
 pub use ids::{CollectionId, DatabaseId, FieldId, PartitionId, SegmentId, Timestamp};
 pub use limits::Limits;
 pub use primary_key::PrimaryKey;
@@ -25,3 +29,4 @@ pub use rows::RowError;
 pub use schema::{
     CollectionSchema, ConsistencyLevel, DataType, FieldSchema, IndexKind, IndexSpec, MetricType, SchemaError,
 };
+pub use sparse::{SparseError, SparseVector};

@@ -13,6 +13,8 @@ impl Limits {
     pub const VECTOR_FIELDS_MAX: usize = 10;
     /// Largest dimension of a vector (Milvus: 32,768).
     pub const DIMENSION_MAX: usize = 32_768;
+    /// Most bits of a binary vector.
+    pub const BINARY_DIMENSION_MAX: usize = 8 * Self::DIMENSION_MAX;
     /// Longest `VarChar`, in bytes (Milvus: 65,535).
     pub const VARCHAR_BYTES_MAX: usize = 65_535;
     /// Longest JSON value, in bytes (Milvus: 65,536).

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::{
     ArrayValue, Bitmap, CollectionSchema, Column, ColumnData, DataType, FieldId, FieldSchema, Limits, RowBatch, Scalar,
+    SparseVector,
 };
 
 /// Why rows do not fit their collection's schema.
@@ -29,6 +30,12 @@ pub enum RowError {
     /// A field without a column that must have one.
     #[error("fieldSchema({name}) has no corresponding fieldData pass in")]
     Missing {
+        /// The field.
+        name: String,
+    },
+    /// Values for a field that a function makes.
+    #[error("field {name} is the output of a function: the server makes its values, leave it out")]
+    FunctionOutput {
         /// The field.
         name: String,
     },
@@ -152,7 +159,8 @@ pub enum RowError {
 
 impl RowBatch {
     /// Checks every column against its field: presence, type, nulls, ranges, lengths. A column may be absent if its field is
-    /// nullable, has a default, is the dynamic field, or is a primary key that the server makes.
+    /// nullable, has a default, is the dynamic field, or is a primary key that the server makes; the output of a function
+    /// must be.
     ///
     /// # Errors
     /// [`RowError`] for the first fault, in the order of the schema.
@@ -172,8 +180,13 @@ impl RowBatch {
         }
         for field in &schema.fields {
             match self.column(field.id) {
+                Some(_) if schema.is_function_output(field) => {
+                    return Err(RowError::FunctionOutput {
+                        name: field.name.clone(),
+                    });
+                }
                 Some(column) => check_column(field, column)?,
-                None if may_be_absent(field) => {}
+                None if may_be_absent(field) || schema.is_function_output(field) => {}
                 None => {
                     return Err(RowError::Missing {
                         name: field.name.clone(),
@@ -185,7 +198,8 @@ impl RowBatch {
     }
 
     /// Checks the batch, then puts columns in the schema's order and fills in what rows leave out: the default value, else
-    /// null, else an empty document of the dynamic field. A primary key that the server makes stays absent.
+    /// null, else an empty document of the dynamic field, else an empty output of a function. A primary key that the
+    /// server makes stays absent.
     ///
     /// # Errors
     /// [`RowError`] as for [`Self::check`].
@@ -289,6 +303,25 @@ fn filler(field: &FieldSchema, rows: usize) -> ColumnData {
             dim: field.dim.max(1),
             data: vec![0.0; rows * field.dim.max(1)],
         },
+        DataType::Float16Vector => ColumnData::Float16Vector {
+            dim: field.dim.max(1),
+            data: vec![0; rows * field.dim.max(1)],
+        },
+        DataType::BFloat16Vector => ColumnData::BFloat16Vector {
+            dim: field.dim.max(1),
+            data: vec![0; rows * field.dim.max(1)],
+        },
+        DataType::Int8Vector => ColumnData::Int8Vector {
+            dim: field.dim.max(1),
+            data: vec![0; rows * field.dim.max(1)],
+        },
+        DataType::BinaryVector => ColumnData::BinaryVector {
+            dim: field.dim.max(8),
+            data: vec![0; rows * field.dim.max(8) / 8],
+        },
+        DataType::SparseFloatVector => ColumnData::SparseFloatVector {
+            data: vec![SparseVector::default(); rows],
+        },
     }
 }
 
@@ -299,9 +332,18 @@ fn empty_array(element: Option<DataType>) -> ArrayValue {
         Some(DataType::Float) => ArrayValue::Float(Vec::new()),
         Some(DataType::Double) => ArrayValue::Double(Vec::new()),
         Some(DataType::VarChar) => ArrayValue::Text(Vec::new()),
-        Some(DataType::Int64 | DataType::Json | DataType::Array | DataType::FloatVector) | None => {
-            ArrayValue::Int64(Vec::new())
-        }
+        Some(
+            DataType::Int64
+            | DataType::Json
+            | DataType::Array
+            | DataType::FloatVector
+            | DataType::Float16Vector
+            | DataType::BFloat16Vector
+            | DataType::Int8Vector
+            | DataType::BinaryVector
+            | DataType::SparseFloatVector,
+        )
+        | None => ArrayValue::Int64(Vec::new()),
     }
 }
 
@@ -372,6 +414,52 @@ fn check_column(field: &FieldSchema, column: &Column) -> Result<(), RowError> {
                 None => Ok(()),
             }
         }
+        ColumnData::Float16Vector { dim, data } | ColumnData::BFloat16Vector { dim, data } => {
+            check_width(field, *dim, data.len(), *dim)?;
+            let infinity = if field.data_type == DataType::Float16Vector {
+                FLOAT16_INFINITY
+            } else {
+                BFLOAT16_INFINITY
+            };
+            match data
+                .iter()
+                .enumerate()
+                .find_map(|(index, bits)| Some((index, fault_of_bits(*bits, infinity)?)))
+            {
+                Some((index, kind)) => not_finite(index / dim.max(&1), kind),
+                None => Ok(()),
+            }
+        }
+        ColumnData::Int8Vector { dim, data } => check_width(field, *dim, data.len(), *dim),
+        ColumnData::BinaryVector { dim, data } => check_width(field, *dim, data.len(), dim / 8),
+        // Its type admits nothing else.
+        ColumnData::SparseFloatVector { .. } => Ok(()),
+    }
+}
+
+/// Whether vectors of `dim` elements that take `width` values a row fill `values` values.
+fn check_width(field: &FieldSchema, dim: usize, values: usize, width: usize) -> Result<(), RowError> {
+    if dim == field.dim && values % width.max(1) == 0 {
+        return Ok(());
+    }
+    Err(RowError::Dimension {
+        name: field.name.clone(),
+        expected: field.dim,
+        actual: dim,
+    })
+}
+
+/// Infinity in 16-bit IEEE 754 and as a brain float; whatever is above it, but for the sign, is no number.
+const FLOAT16_INFINITY: u16 = 0x7C00;
+const BFLOAT16_INFINITY: u16 = 0x7F80;
+
+/// What keeps a 16-bit float from being a number.
+fn fault_of_bits(bits: u16, infinity: u16) -> Option<&'static str> {
+    match bits & 0x7FFF {
+        magnitude if magnitude < infinity => None,
+        magnitude if magnitude > infinity => Some("NaN"),
+        _ if bits >> 15 == 0 => Some("+Inf"),
+        _ => Some("-Inf"),
     }
 }
 

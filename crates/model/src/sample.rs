@@ -48,5 +48,6 @@ pub(crate) fn schema() -> CollectionSchema {
         description: String::new(),
         fields,
         enable_dynamic_field: true,
+        functions: Vec::new(),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{FieldId, Limits, Scalar};
+use crate::{FieldId, FunctionSchema, Limits, Scalar};
 
 /// Type of a field's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,13 +32,60 @@ pub enum DataType {
     Array,
     /// `dim` 32-bit floats.
     FloatVector,
+    /// `dim` 16-bit IEEE 754 floats.
+    Float16Vector,
+    /// `dim` 16-bit brain floats: the upper half of a 32-bit float.
+    BFloat16Vector,
+    /// `dim` 8-bit signed integers.
+    Int8Vector,
+    /// `dim` bits, a multiple of 8.
+    BinaryVector,
+    /// Pairs of index and 32-bit float; no dimension.
+    SparseFloatVector,
 }
 
 impl DataType {
     /// Whether values are vectors.
     #[must_use]
     pub const fn is_vector(self) -> bool {
-        matches!(self, Self::FloatVector)
+        matches!(
+            self,
+            Self::FloatVector
+                | Self::Float16Vector
+                | Self::BFloat16Vector
+                | Self::Int8Vector
+                | Self::BinaryVector
+                | Self::SparseFloatVector
+        )
+    }
+    /// Whether values are vectors with an element at each place, compared by L2, IP or COSINE.
+    #[must_use]
+    pub const fn is_dense_vector(self) -> bool {
+        matches!(
+            self,
+            Self::FloatVector | Self::Float16Vector | Self::BFloat16Vector | Self::Int8Vector
+        )
+    }
+    /// Bytes of a row of `dim` elements in this vector type's own width; 0 where rows have no fixed width.
+    #[must_use]
+    pub const fn vector_row_bytes(self, dim: usize) -> usize {
+        match self {
+            Self::FloatVector => dim * 4,
+            Self::Float16Vector | Self::BFloat16Vector => dim * 2,
+            Self::Int8Vector => dim,
+            Self::BinaryVector => dim.div_ceil(8),
+            Self::Bool
+            | Self::Int8
+            | Self::Int16
+            | Self::Int32
+            | Self::Int64
+            | Self::Float
+            | Self::Double
+            | Self::VarChar
+            | Self::Json
+            | Self::Array
+            | Self::SparseFloatVector => 0,
+        }
     }
     /// The name that Milvus's users know, for messages.
     #[must_use]
@@ -55,6 +102,11 @@ impl DataType {
             Self::Json => "JSON",
             Self::Array => "Array",
             Self::FloatVector => "FloatVector",
+            Self::Float16Vector => "Float16Vector",
+            Self::BFloat16Vector => "BFloat16Vector",
+            Self::Int8Vector => "Int8Vector",
+            Self::BinaryVector => "BinaryVector",
+            Self::SparseFloatVector => "SparseFloatVector",
         }
     }
 }
@@ -68,6 +120,12 @@ pub enum MetricType {
     Ip,
     /// Cosine similarity; larger is nearer.
     Cosine,
+    /// Number of bits that differ, of binary vectors; smaller is nearer.
+    Hamming,
+    /// 1 - bits in both / bits in either, of binary vectors; smaller is nearer.
+    Jaccard,
+    /// Okapi BM25, of text; larger is nearer.
+    Bm25,
 }
 
 impl MetricType {
@@ -78,19 +136,29 @@ impl MetricType {
             Self::L2 => "L2",
             Self::Ip => "IP",
             Self::Cosine => "COSINE",
+            Self::Hamming => "HAMMING",
+            Self::Jaccard => "JACCARD",
+            Self::Bm25 => "BM25",
         }
     }
     /// The metric with this name, in any case.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::L2, Self::Ip, Self::Cosine]
-            .into_iter()
-            .find(|metric| metric.name().eq_ignore_ascii_case(name))
+        [
+            Self::L2,
+            Self::Ip,
+            Self::Cosine,
+            Self::Hamming,
+            Self::Jaccard,
+            Self::Bm25,
+        ]
+        .into_iter()
+        .find(|metric| metric.name().eq_ignore_ascii_case(name))
     }
     /// Whether a larger score is nearer.
     #[must_use]
     pub const fn larger_is_nearer(self) -> bool {
-        !matches!(self, Self::L2)
+        !matches!(self, Self::L2 | Self::Hamming | Self::Jaccard)
     }
 }
 
@@ -156,6 +224,9 @@ pub struct CollectionSchema {
     pub fields: Vec<FieldSchema>,
     /// Whether undeclared fields are kept in the dynamic field.
     pub enable_dynamic_field: bool,
+    /// What makes the values of some fields.
+    #[serde(default)]
+    pub functions: Vec<FunctionSchema>,
 }
 
 /// Why a schema is refused. The texts follow Milvus's where it has one.
@@ -183,8 +254,18 @@ pub enum IndexKind {
     Flat,
     /// The graph index.
     Graph,
+    /// The inverted index of a field of sparse vectors.
+    Sparse,
     /// An index on a scalar field (kept by name; filters scan columns).
     Scalar,
+}
+
+impl IndexKind {
+    /// Whether it is built over a segment and kept in a file.
+    #[must_use]
+    pub const fn has_file(self) -> bool {
+        matches!(self, Self::Graph | Self::Sparse)
+    }
 }
 
 /// An index on a field.

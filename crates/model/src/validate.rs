@@ -31,7 +31,8 @@ impl CollectionSchema {
         self.check_primary()?;
         self.check_partition_key()?;
         self.check_dynamic()?;
-        self.fields.iter().try_for_each(|field| self.check_field(field))
+        self.fields.iter().try_for_each(|field| self.check_field(field))?;
+        self.check_functions()
     }
 
     fn check_unique(&self) -> Result<(), SchemaError> {
@@ -151,7 +152,22 @@ impl CollectionSchema {
 }
 
 fn check_dimension(field: &FieldSchema) -> Result<(), SchemaError> {
-    let (name, dim, limit) = (cut(&field.name), field.dim, Limits::DIMENSION_MAX);
+    let (name, dim) = (cut(&field.name), field.dim);
+    if field.data_type == DataType::SparseFloatVector {
+        if dim == 0 {
+            return Ok(());
+        }
+        return invalid(format!(
+            "dim should not be specified for sparse vector field {name}({})",
+            field.id
+        ));
+    }
+    let binary = field.data_type == DataType::BinaryVector;
+    let (kind, limit) = if binary {
+        ("binary", Limits::BINARY_DIMENSION_MAX)
+    } else {
+        ("float", Limits::DIMENSION_MAX)
+    };
     if dim == 0 {
         return invalid(format!(
             "dimension is not defined in field type params of field {name}, check type param `dim` for vector field"
@@ -159,7 +175,12 @@ fn check_dimension(field: &FieldSchema) -> Result<(), SchemaError> {
     }
     if dim > limit {
         return invalid(format!(
-            "invalid dimension: {dim} of field {name}. float vector dimension should be in range 1 ~ {limit}"
+            "invalid dimension: {dim} of field {name}. {kind} vector dimension should be in range 1 ~ {limit}"
+        ));
+    }
+    if binary && dim % 8 != 0 {
+        return invalid(format!(
+            "invalid dimension: {dim} of field {name}. binary vector dimension should be multiple of 8. "
         ));
     }
     Ok(())
@@ -169,7 +190,16 @@ fn check_array(field: &FieldSchema, collection: &str) -> Result<(), SchemaError>
     let name = cut(&field.name);
     match field.element_type {
         None => return invalid(format!("element data type None is not valid, field name = {name}")),
-        Some(DataType::Array | DataType::Json | DataType::FloatVector) => {
+        Some(
+            DataType::Array
+            | DataType::Json
+            | DataType::FloatVector
+            | DataType::Float16Vector
+            | DataType::BFloat16Vector
+            | DataType::Int8Vector
+            | DataType::BinaryVector
+            | DataType::SparseFloatVector,
+        ) => {
             let element = field.element_type.map_or("None", DataType::name);
             return invalid(format!("element type {element} is not supported"));
         }
@@ -208,7 +238,14 @@ fn check_default(field: &FieldSchema) -> Result<(), SchemaError> {
         DataType::Int16 => Some((i64::from(i16::MIN), i64::from(i16::MAX))),
         DataType::Int32 => Some((i64::from(i32::MIN), i64::from(i32::MAX))),
         DataType::Int64 => Some((i64::MIN, i64::MAX)),
-        DataType::Json | DataType::Array | DataType::FloatVector => {
+        DataType::Json
+        | DataType::Array
+        | DataType::FloatVector
+        | DataType::Float16Vector
+        | DataType::BFloat16Vector
+        | DataType::Int8Vector
+        | DataType::BinaryVector
+        | DataType::SparseFloatVector => {
             return invalid(format!("type not support default_value, type:{data_type}, name:{name}"));
         }
         DataType::Bool | DataType::Float | DataType::Double | DataType::VarChar => None,

@@ -134,7 +134,6 @@ impl IndexTarget {
                 }
             };
         }
-        #[expect(clippy::wildcard_enum_match_arm, reason = "columns of other types have no index")]
         match (&column.data, self.of_elements) {
             (ColumnData::Bool(values), false) => {
                 values!(values, |b: &mut Builder<'a>, row, value: &bool| b.add_bool(row, *value));
@@ -230,6 +229,7 @@ fn add<'a>(builder: &mut Builder<'a>, row: u32, item: Item<'a>) {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "values of other types have no order")]
 const fn class_of(data_type: DataType) -> Option<Class> {
     match data_type {
         DataType::Bool => Some(Class::Bool),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use saker_model::{CollectionSchema, FieldId, Limits};
+use saker_model::{CollectionSchema, FieldId, FieldSchema, Limits};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -35,6 +35,12 @@ pub enum OutputError {
     #[error("field {name} not exist")]
     FieldNotFound {
         /// The name, cut at the longest name that a field can have.
+        name: String,
+    },
+    /// A field whose values a function makes: they are for searches alone.
+    #[error("not allowed to retrieve raw data of field {name}")]
+    NotShown {
+        /// The field.
         name: String,
     },
     /// `count(*)` beside other fields.
@@ -71,7 +77,8 @@ impl OutputFields {
             if is_count(name) {
                 output.count = true;
             } else if name == "*" {
-                for field in schema.fields.iter().filter(|field| !field.is_dynamic) {
+                let shown = |field: &&FieldSchema| !field.is_dynamic && !schema.is_function_output(field);
+                for field in schema.fields.iter().filter(shown) {
                     output.add(field.id);
                 }
                 if schema.dynamic().is_some() {
@@ -129,6 +136,11 @@ impl OutputFields {
         };
         match schema.field(name) {
             Some(field) if field.is_dynamic => self.dynamic = DynamicKeys::All,
+            Some(field) if schema.is_function_output(field) => {
+                return Err(OutputError::NotShown {
+                    name: cut_name(name).to_owned(),
+                });
+            }
             Some(field) => self.add(field.id),
             None if schema.dynamic().is_none() => return Err(unknown()),
             None => {

@@ -121,6 +121,46 @@ impl ScoreRange {
 /// Of hits with the same primary key the nearest stays. Scores that are not numbers come last.
 #[must_use]
 pub fn merge(segments: Vec<Vec<SegmentHit>>, options: MergeOptions) -> Vec<RankedHit> {
+    let hits = segments.iter().map(Vec::len).sum::<usize>();
+    if hits <= FEW_HITS {
+        merge_few(segments, hits, options)
+    } else {
+        merge_many(segments, options)
+    }
+}
+
+/// Up to this many hits it is faster to sort them all, and to look for a key among those that were kept, than to keep a
+/// heap and a set.
+const FEW_HITS: usize = 128;
+
+/// One list, one allocation.
+fn merge_few(segments: Vec<Vec<SegmentHit>>, hits: usize, options: MergeOptions) -> Vec<RankedHit> {
+    let metric = options.metric;
+    let wanted = options.offset.saturating_add(options.limit);
+    let mut all = Vec::with_capacity(hits);
+    for (segment, hits) in segments.into_iter().enumerate() {
+        let hits = hits.into_iter().filter(|hit| options.range.contains(metric, hit.score));
+        all.extend(hits.map(|hit| RankedHit::new(segment, hit)));
+    }
+    all.sort_unstable_by(|a, b| in_order(metric, a, b));
+    let mut kept = 0;
+    for next in 0..all.len() {
+        if kept == wanted {
+            break;
+        }
+        let key = &all[next].primary_key;
+        if !all[..kept].iter().any(|hit| hit.primary_key == *key) {
+            all.swap(kept, next);
+            kept += 1;
+        }
+    }
+    all.truncate(kept);
+    all.drain(..options.offset.min(kept));
+    all
+}
+
+/// A heap over the lists, so that no more of them is looked at than is wanted.
+fn merge_many(segments: Vec<Vec<SegmentHit>>, options: MergeOptions) -> Vec<RankedHit> {
     let metric = options.metric;
     let wanted = options.offset.saturating_add(options.limit);
     let mut lists: Vec<_> = segments
@@ -130,7 +170,10 @@ pub fn merge(segments: Vec<Vec<SegmentHit>>, options: MergeOptions) -> Vec<Ranke
             hits.retain(|hit| options.range.contains(metric, hit.score));
             let mut hits: Vec<_> = hits
                 .into_iter()
-                .map(|hit| Candidate::new(metric, segment, hit))
+                .map(|hit| Candidate {
+                    metric,
+                    hit: RankedHit::new(segment, hit),
+                })
                 .collect();
             hits.sort();
             hits.into_iter()
@@ -151,37 +194,38 @@ pub fn merge(segments: Vec<Vec<SegmentHit>>, options: MergeOptions) -> Vec<Ranke
     ranked
 }
 
-/// A hit in the order of ranking.
-struct Candidate {
-    cost: f32,
-    hit: RankedHit,
-}
-
-impl Candidate {
-    fn new(metric: MetricType, segment: usize, hit: SegmentHit) -> Self {
+impl RankedHit {
+    fn new(segment: usize, hit: SegmentHit) -> Self {
         let SegmentHit {
             row,
             score,
             primary_key,
         } = hit;
         Self {
-            cost: cost(metric, score),
-            hit: RankedHit {
-                segment,
-                row,
-                score,
-                primary_key,
-            },
+            segment,
+            row,
+            score,
+            primary_key,
         }
     }
 }
 
+/// A hit in the order of ranking.
+struct Candidate {
+    metric: MetricType,
+    hit: RankedHit,
+}
+
+fn in_order(metric: MetricType, a: &RankedHit, b: &RankedHit) -> Ordering {
+    cost(metric, a.score)
+        .total_cmp(&cost(metric, b.score))
+        .then_with(|| a.primary_key.cmp(&b.primary_key))
+        .then_with(|| (a.segment, a.row).cmp(&(b.segment, b.row)))
+}
+
 impl Ord for Candidate {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.cost
-            .total_cmp(&other.cost)
-            .then_with(|| self.hit.primary_key.cmp(&other.hit.primary_key))
-            .then_with(|| (self.hit.segment, self.hit.row).cmp(&(other.hit.segment, other.hit.row)))
+        in_order(self.metric, &self.hit, &other.hit)
     }
 }
 impl PartialOrd for Candidate {
@@ -346,7 +390,13 @@ mod tests {
                 }
             }
             let expected: Vec<i64> = expected.into_iter().skip(offset).take(limit).collect();
-            prop_assert_eq!(keys(&merge(segments, options(metric, offset, limit))), expected);
+            let options = options(metric, offset, limit);
+            let hits = segments.iter().map(Vec::len).sum();
+            let few = merge_few(segments.clone(), hits, options);
+            let many = merge_many(segments.clone(), options);
+            prop_assert_eq!(keys(&few), expected);
+            prop_assert_eq!(&few, &many);
+            prop_assert_eq!(merge(segments, options), many);
         }
     }
 }

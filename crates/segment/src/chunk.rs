@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use saker_index::Vectors;
+use saker_index::{BinaryVectors, Element, Elements, Vectors};
 use saker_model::{
     ArrayValue, Bitmap, CollectionSchema, Column, ColumnData, DataType, FieldId, FieldSchema, PrimaryKey, RowBatch,
-    Timestamp,
+    SparseVector, Timestamp,
 };
 
-use crate::{SegmentError, WipedColumn};
+use crate::{SegmentError, SparseRows, WipedColumn, disk::DiskVectors, lists::ChunkLists};
 
 /// Immutable rows; shared as `Arc<Chunk>`.
 pub struct Chunk {
@@ -20,13 +20,35 @@ pub struct Chunk {
     vectors: Vec<VectorColumn>,
     timestamps: Vec<u64>,
     primary: FieldId,
+    pub(crate) lists: ChunkLists,
 }
 
 struct VectorColumn {
     field: FieldId,
-    vectors: Vectors,
+    vectors: VectorRows,
     /// As in [`Column::validity`].
     validity: Option<Bitmap>,
+}
+
+/// A column of vectors that stays on disk.
+pub(crate) struct OnDisk {
+    pub(crate) field: FieldId,
+    pub(crate) vectors: Arc<DiskVectors>,
+    /// As in [`Column::validity`].
+    pub(crate) validity: Option<Bitmap>,
+}
+
+/// Vectors of one field, by how they are searched.
+#[derive(Clone, Debug)]
+pub enum VectorRows {
+    /// An element at each place, in the type of the field.
+    Dense(Vectors),
+    /// Bits.
+    Binary(BinaryVectors),
+    /// The elements that are not zero.
+    Sparse(Arc<SparseRows>),
+    /// An element at each place, read from disk as it is asked for.
+    Disk(Arc<DiskVectors>),
 }
 
 impl Chunk {
@@ -81,10 +103,32 @@ impl Chunk {
         columns: Vec<WipedColumn>,
         timestamps: Vec<u64>,
     ) -> Result<Self, SegmentError> {
+        Self::from_parts(schema, columns, Vec::new(), timestamps)
+    }
+
+    /// Like [`Self::from_columns`]; the fields in `on_disk` have no column.
+    pub(crate) fn from_parts(
+        schema: &CollectionSchema,
+        columns: Vec<WipedColumn>,
+        mut on_disk: Vec<OnDisk>,
+        timestamps: Vec<u64>,
+    ) -> Result<Self, SegmentError> {
         let rows = timestamps.len();
         let primary = primary_field(schema)?;
         let (mut scalars, mut vectors) = (Vec::new(), Vec::new());
-        for (field, column) in schema.fields.iter().zip(columns) {
+        let mut columns = columns.into_iter();
+        for field in &schema.fields {
+            if let Some(place) = on_disk.iter().position(|column| column.field == field.id) {
+                // What it opened was compared with the same schema and manifest.
+                let column = on_disk.swap_remove(place);
+                vectors.push(VectorColumn {
+                    field: column.field,
+                    vectors: VectorRows::Disk(column.vectors),
+                    validity: column.validity,
+                });
+                continue;
+            }
+            let column = columns.next().ok_or(SegmentError::NoSuchField(field.id))?;
             check(field, &column, rows)?;
             if field.data_type.is_vector() {
                 vectors.push(vector_column(column)?);
@@ -100,6 +144,7 @@ impl Chunk {
             vectors,
             timestamps,
             primary,
+            lists: ChunkLists::default(),
         };
         Ok(chunk.counted())
     }
@@ -122,10 +167,6 @@ impl Chunk {
                 .iter()
                 .filter_map(|chunk| chunk.vector_column(column.field))
                 .collect::<Vec<_>>();
-            let mut data = Vec::with_capacity(parts.iter().map(|part| part.vectors.as_slice().len()).sum());
-            parts
-                .iter()
-                .for_each(|part| data.extend_from_slice(part.vectors.as_slice()));
             let validity = parts.iter().any(|part| part.validity.is_some()).then(|| {
                 let rows = parts.iter().map(|part| (part.vectors.rows(), part.validity.as_ref()));
                 Bitmap::from_bools(
@@ -134,7 +175,7 @@ impl Chunk {
             });
             Ok(VectorColumn {
                 field: column.field,
-                vectors: Vectors::new(column.vectors.dim(), data)?,
+                vectors: VectorRows::concat(parts.iter().map(|part| &part.vectors))?,
                 validity,
             })
         });
@@ -148,6 +189,7 @@ impl Chunk {
                 .flat_map(|chunk| chunk.timestamps.iter().copied())
                 .collect(),
             primary: first.primary,
+            lists: ChunkLists::default(),
         };
         Ok(concatenated.counted())
     }
@@ -167,8 +209,16 @@ impl Chunk {
     }
     /// The vectors of a field. A row that is null holds zeros.
     #[must_use]
-    pub fn vectors(&self, field: FieldId) -> Option<&Vectors> {
+    pub fn vector_rows(&self, field: FieldId) -> Option<&VectorRows> {
         self.vector_column(field).map(|column| &column.vectors)
+    }
+    /// The vectors of a field of dense vectors. A row that is null holds zeros.
+    #[must_use]
+    pub fn vectors(&self, field: FieldId) -> Option<&Vectors> {
+        match self.vector_rows(field)? {
+            VectorRows::Dense(vectors) => Some(vectors),
+            VectorRows::Binary(_) | VectorRows::Sparse(_) | VectorRows::Disk(_) => None,
+        }
     }
     /// Which vectors of a field are present; `None` if all are.
     #[must_use]
@@ -190,48 +240,147 @@ impl Chunk {
     pub fn primary_column(&self) -> Option<&Column> {
         self.column(self.primary)
     }
-    /// Bytes that its values take in memory, roughly.
+    /// Bytes that its values and lists take in memory, roughly.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.lists.memory_bytes()
     }
 
     fn counted(mut self) -> Self {
         let scalars: usize = self.scalars.iter().map(|column| memory_bytes(&column.data)).sum();
-        let vectors: usize = self
-            .vectors
-            .iter()
-            .map(|column| size_of_val(column.vectors.as_slice()))
-            .sum();
+        let vectors: usize = self.vectors.iter().map(|column| column.vectors.bytes()).sum();
         self.bytes = scalars + vectors + size_of_val(self.timestamps.as_slice());
         self
     }
 
     /// The values of a field in these rows; [`FieldId::TIMESTAMP`] as `Int64`. The caller has checked the numbers.
-    pub(crate) fn take(&self, field: FieldId, rows: &[usize]) -> Option<Column> {
+    ///
+    /// # Errors
+    /// [`SegmentError::NoSuchField`]; for vectors on disk, whatever keeps them from being read.
+    pub(crate) fn take(&self, field: FieldId, rows: &[usize]) -> Result<Column, SegmentError> {
         if field == FieldId::TIMESTAMP {
             let stamps = rows.iter().map(|&row| self.timestamps[row].cast_signed()).collect();
-            return Some(Column::full(field, ColumnData::Int64(stamps)));
+            return Ok(Column::full(field, ColumnData::Int64(stamps)));
         }
         if let Some(column) = self.column(field) {
-            return Some(column.take(rows));
+            return Ok(column.take(rows));
         }
-        let column = self.vector_column(field)?;
-        let dim = column.vectors.dim();
-        let mut data = Vec::with_capacity(rows.len() * dim);
-        rows.iter()
-            .for_each(|&row| data.extend_from_slice(column.vectors.row(row)));
+        let column = self.vector_column(field).ok_or(SegmentError::NoSuchField(field))?;
         let validity = column.validity.as_ref();
         let validity = validity.map(|bits| Bitmap::from_bools(rows.iter().map(|&row| bits.contains(row))));
-        Some(Column {
+        Ok(Column {
             field,
-            data: ColumnData::FloatVector { dim, data },
+            data: column.vectors.take(rows)?,
             validity,
         })
     }
 
     fn vector_column(&self, field: FieldId) -> Option<&VectorColumn> {
         self.vectors.iter().find(|column| column.field == field)
+    }
+}
+
+impl VectorRows {
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Dense(vectors) => vectors.rows(),
+            Self::Binary(vectors) => vectors.rows(),
+            Self::Sparse(vectors) => vectors.rows(),
+            Self::Disk(vectors) => vectors.rows(),
+        }
+    }
+    /// Elements of a row, or bits; 0 where rows have no dimension.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        match self {
+            Self::Dense(vectors) => vectors.dim(),
+            Self::Binary(vectors) => vectors.dim(),
+            Self::Sparse(_) => 0,
+            Self::Disk(vectors) => vectors.dim(),
+        }
+    }
+    /// Bytes that they take in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Dense(vectors) => vectors.bytes(),
+            Self::Binary(vectors) => vectors.as_slice().len(),
+            Self::Sparse(vectors) => vectors.bytes(),
+            Self::Disk(_) => 0,
+        }
+    }
+    /// The field type that such rows are of.
+    #[must_use]
+    pub fn data_type(&self) -> DataType {
+        let element = match self {
+            Self::Dense(vectors) => vectors.element(),
+            Self::Disk(vectors) => vectors.element(),
+            Self::Binary(_) => return DataType::BinaryVector,
+            Self::Sparse(_) => return DataType::SparseFloatVector,
+        };
+        match element {
+            Element::F32 => DataType::FloatVector,
+            Element::F16 => DataType::Float16Vector,
+            Element::Bf16 => DataType::BFloat16Vector,
+            Element::I8 => DataType::Int8Vector,
+        }
+    }
+
+    /// Copies rows out, in this order. The caller has checked the numbers.
+    fn take(&self, rows: &[usize]) -> Result<ColumnData, SegmentError> {
+        macro_rules! dense {
+            ($vectors:expr, $variant:ident, $column:ident) => {{
+                let dim = $vectors.dim();
+                let mut data = Vec::with_capacity(rows.len() * dim);
+                for &row in rows {
+                    if let Elements::$variant(values) = $vectors.row_elements(row) {
+                        data.extend_from_slice(values);
+                    }
+                }
+                ColumnData::$column { dim, data }
+            }};
+        }
+        Ok(match self {
+            Self::Disk(vectors) => vectors.take(rows)?,
+            Self::Dense(vectors) => match vectors.element() {
+                Element::F32 => dense!(vectors, F32, FloatVector),
+                Element::F16 => dense!(vectors, F16, Float16Vector),
+                Element::Bf16 => dense!(vectors, Bf16, BFloat16Vector),
+                Element::I8 => dense!(vectors, I8, Int8Vector),
+            },
+            Self::Binary(vectors) => {
+                let dim = vectors.dim();
+                let mut data = Vec::with_capacity(rows.len() * dim / 8);
+                rows.iter().for_each(|&row| data.extend_from_slice(vectors.row(row)));
+                ColumnData::BinaryVector { dim, data }
+            }
+            Self::Sparse(vectors) => ColumnData::SparseFloatVector {
+                data: rows.iter().map(|&row| vectors.as_slice()[row].clone()).collect(),
+            },
+        })
+    }
+
+    /// All rows of all parts, in buffers of exactly their size.
+    fn concat<'a>(parts: impl Iterator<Item = &'a Self>) -> Result<Self, SegmentError> {
+        let (mut dense, mut binary, mut sparse) = (Vec::new(), Vec::new(), Vec::new());
+        for part in parts {
+            match part {
+                Self::Dense(vectors) => dense.push(vectors),
+                Self::Binary(vectors) => binary.push(vectors),
+                Self::Sparse(vectors) => sparse.push(vectors.as_slice()),
+                // Only rows that were never in a file are put together.
+                Self::Disk(_) => return Err(SegmentError::Stopped),
+            }
+        }
+        Ok(if !sparse.is_empty() {
+            Self::Sparse(Arc::new(SparseRows::new(sparse.concat())))
+        } else if dense.is_empty() {
+            Self::Binary(BinaryVectors::concat(&binary)?)
+        } else {
+            Self::Dense(Vectors::concat(&dense)?)
+        })
     }
 }
 
@@ -291,8 +440,15 @@ pub(crate) fn check(field: &FieldSchema, column: &Column, rows: usize) -> Result
         reason = "the other types have nothing more to check"
     )]
     match &column.data {
-        ColumnData::FloatVector { dim, data } if *dim != field.dim || data.len() != rows * dim => {
-            fail("the vectors have another dimension than the field")
+        ColumnData::FloatVector { dim, data } if *dim != field.dim || data.len() != rows * dim => fail(OTHER_DIMENSION),
+        ColumnData::Float16Vector { dim, data } | ColumnData::BFloat16Vector { dim, data }
+            if *dim != field.dim || data.len() != rows * dim =>
+        {
+            fail(OTHER_DIMENSION)
+        }
+        ColumnData::Int8Vector { dim, data } if *dim != field.dim || data.len() != rows * dim => fail(OTHER_DIMENSION),
+        ColumnData::BinaryVector { dim, data } if *dim != field.dim || 8 * data.len() != rows * dim => {
+            fail(OTHER_DIMENSION)
         }
         ColumnData::Array(values) => {
             let fits = |value: &ArrayValue| field.element_type.is_some_and(|element| element_fits(value, element));
@@ -305,6 +461,8 @@ pub(crate) fn check(field: &FieldSchema, column: &Column, rows: usize) -> Result
         _ => Ok(()),
     }
 }
+
+const OTHER_DIMENSION: &str = "the vectors have another dimension than the field";
 
 /// Whether an array may stand in a field of this element type; an empty one of another type may (a null row's).
 fn element_fits(value: &ArrayValue, element: DataType) -> bool {
@@ -325,17 +483,25 @@ fn vector_column(column: WipedColumn) -> Result<VectorColumn, SegmentError> {
     let field = column.field;
     let column = column.into_inner();
     #[expect(clippy::wildcard_enum_match_arm, reason = "the caller has checked the type")]
-    match column.data {
-        ColumnData::FloatVector { dim, data } => Ok(VectorColumn {
-            field,
-            vectors: Vectors::new(dim, data)?,
-            validity: column.validity,
-        }),
-        other => Err(SegmentError::NotAVector {
-            field,
-            data_type: other.data_type(),
-        }),
-    }
+    let vectors = match column.data {
+        ColumnData::FloatVector { dim, data } => VectorRows::Dense(Vectors::new(dim, data)?),
+        ColumnData::Float16Vector { dim, data } => VectorRows::Dense(Vectors::of_f16(dim, data)?),
+        ColumnData::BFloat16Vector { dim, data } => VectorRows::Dense(Vectors::of_bf16(dim, data)?),
+        ColumnData::Int8Vector { dim, data } => VectorRows::Dense(Vectors::of_i8(dim, data)?),
+        ColumnData::BinaryVector { dim, data } => VectorRows::Binary(BinaryVectors::new(dim, data)?),
+        ColumnData::SparseFloatVector { data } => VectorRows::Sparse(Arc::new(SparseRows::new(data))),
+        other => {
+            return Err(SegmentError::NotAVector {
+                field,
+                data_type: other.data_type(),
+            });
+        }
+    };
+    Ok(VectorColumn {
+        field,
+        vectors,
+        validity: column.validity,
+    })
 }
 
 /// Bytes that values take in memory, roughly.
@@ -351,6 +517,14 @@ fn memory_bytes(data: &ColumnData) -> usize {
         ColumnData::Int64(values) => size_of_val(values.as_slice()),
         ColumnData::Float(values) | ColumnData::FloatVector { data: values, .. } => size_of_val(values.as_slice()),
         ColumnData::Double(values) => size_of_val(values.as_slice()),
+        ColumnData::Float16Vector { data, .. } | ColumnData::BFloat16Vector { data, .. } => {
+            size_of_val(data.as_slice())
+        }
+        ColumnData::Int8Vector { data, .. } => data.len(),
+        ColumnData::BinaryVector { data, .. } => data.len(),
+        ColumnData::SparseFloatVector { data } => {
+            size_of_val(data.as_slice()) + data.iter().map(SparseVector::bytes).sum::<usize>()
+        }
         ColumnData::VarChar(values) => texts(values),
         ColumnData::Json(values) => size_of_val(values.as_slice()) + values.iter().map(Vec::len).sum::<usize>(),
         ColumnData::Array(values) => {

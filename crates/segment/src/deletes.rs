@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
 use saker_model::Bitmap;
@@ -41,42 +41,112 @@ impl DeletedRows {
     }
 }
 
-/// The deletes of a segment that is in use. Readers take a bitmap that does not change.
+/// The deleted rows of one instant, and the others, which the first search that wants them works out for all.
+#[derive(Debug, Default)]
+pub(crate) struct Hidden {
+    deleted: Bitmap,
+    live: OnceLock<Bitmap>,
+}
+
+impl Hidden {
+    pub(crate) fn none_of(rows: usize) -> Self {
+        Self {
+            deleted: Bitmap::zeros(rows),
+            live: OnceLock::new(),
+        }
+    }
+    pub(crate) fn deleted(&self) -> &Bitmap {
+        &self.deleted
+    }
+    /// The rows that are not deleted.
+    pub(crate) fn live(&self) -> &Bitmap {
+        self.live.get_or_init(|| {
+            let mut live = self.deleted.clone();
+            live.negate();
+            live
+        })
+    }
+    pub(crate) fn hide(&mut self, row: u32) {
+        self.live = OnceLock::new();
+        self.deleted.set(row as usize, true);
+    }
+    /// Appends rows that are not deleted.
+    pub(crate) fn extend(&mut self, rows: usize) {
+        self.live = OnceLock::new();
+        self.deleted.extend(rows, false);
+    }
+}
+
+/// For a change: what was worked out would not hold any more.
+impl Clone for Hidden {
+    fn clone(&self) -> Self {
+        Self {
+            deleted: self.deleted.clone(),
+            live: OnceLock::new(),
+        }
+    }
+}
+
+/// The deletes of a segment that is in use. Readers take a set that does not change.
 #[derive(Debug)]
 pub(crate) struct Deletes(RwLock<State>);
 
 #[derive(Debug)]
 struct State {
-    bitmap: Arc<Bitmap>,
+    hidden: Arc<Hidden>,
     rows: DeletedRows,
 }
 
 impl Deletes {
     pub(crate) fn new(segment_rows: usize, rows: DeletedRows) -> Self {
-        let mut bitmap = Bitmap::zeros(segment_rows);
-        rows.iter().for_each(|(row, _)| bitmap.set(row as usize, true));
+        let mut hidden = Hidden::none_of(segment_rows);
+        rows.iter().for_each(|(row, _)| hidden.hide(row));
         Self(RwLock::new(State {
-            bitmap: Arc::new(bitmap),
+            hidden: Arc::new(hidden),
             rows,
         }))
     }
     /// Deletes rows; how many were not deleted before.
     pub(crate) fn insert(&self, rows: impl Iterator<Item = u32>, at: u64) -> usize {
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let State { bitmap, rows: deleted } = &mut *state;
+        let State { hidden, rows: deleted } = &mut *state;
         let fresh: Vec<u32> = rows.filter(|&row| deleted.insert(row, at)).collect();
         if !fresh.is_empty() {
             // Copies the bitmap only if a reader holds the old one.
-            let bitmap = Arc::make_mut(bitmap);
-            fresh.iter().for_each(|&row| bitmap.set(row as usize, true));
+            let hidden = Arc::make_mut(hidden);
+            fresh.iter().for_each(|&row| hidden.hide(row));
         }
         fresh.len()
     }
-    pub(crate) fn snapshot(&self) -> (Arc<Bitmap>, usize) {
+    pub(crate) fn snapshot(&self) -> (Arc<Hidden>, usize) {
         let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        (Arc::clone(&state.bitmap), state.rows.len())
+        (Arc::clone(&state.hidden), state.rows.len())
     }
     pub(crate) fn rows(&self) -> DeletedRows {
         self.0.read().unwrap_or_else(PoisonError::into_inner).rows.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn live_rows_are_those_of_their_instant() {
+        let deletes = Deletes::new(70, DeletedRows::default());
+        let (before, _) = deletes.snapshot();
+        assert_eq!(before.live().count_ones(), 70);
+        assert_eq!(deletes.insert([3, 69, 3].into_iter(), 9), 2);
+        let (after, count) = deletes.snapshot();
+        assert_eq!(
+            (count, after.live().count_ones(), after.live().contains(69)),
+            (2, 68, false)
+        );
+        assert_eq!((before.live().count_ones(), before.deleted().count_ones()), (70, 0));
+        let mut grown = Hidden::clone(&after);
+        grown.extend(10);
+        grown.hide(75);
+        assert_eq!((grown.live().len(), grown.live().count_ones()), (80, 77));
+        assert_eq!(after.live().count_ones(), 68);
     }
 }

@@ -67,6 +67,14 @@ pub enum SegmentError {
         /// Its type.
         data_type: DataType,
     },
+    /// The query has another form than the field's vectors, or the metric does not compare such vectors.
+    #[error("the query does not fit field {field} of type {}", .data_type.name())]
+    QueryKind {
+        /// Which field.
+        field: FieldId,
+        /// Its type.
+        data_type: DataType,
+    },
     /// A row number past the end.
     #[error("row {row} is not below {rows}, the number of rows of the segment")]
     NoSuchRow {

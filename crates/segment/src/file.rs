@@ -3,7 +3,7 @@
 
 use saker_keyring::{
     FileId, FileIdentity, FileKind, FileOpener, FileSealer, FrameSize, HEADER_BYTES, Lease, OpenError, STACK_BYTES,
-    SealError, Unverified, leaving_no_trace,
+    Unverified, leaving_no_trace,
 };
 use saker_model::{FieldId, SegmentId};
 use saker_storage::{ObjectPath, ObjectStore};
@@ -80,16 +80,17 @@ pub(crate) async fn write(
     store: &dyn ObjectStore,
     prefix: &str,
     kind: FileKind,
+    frame: FrameSize,
     field: Option<FieldId>,
-    fill: impl FnOnce(&mut FileSealer) -> Result<(), SealError> + Send + 'static,
+    fill: impl FnOnce(&mut FileSealer) -> Result<(), SegmentError> + Send + 'static,
 ) -> Result<FileEntry, SegmentError> {
     let (file, lease) = (FileId::random(), lease.clone());
     let name = file.to_string();
     let path = ObjectPath::join(prefix, &name)?;
     let seal = move || {
-        let mut sealer = lease.file_sealer(file, kind, FrameSize::Sequential)?;
+        let mut sealer = lease.file_sealer(file, kind, frame)?;
         fill(&mut sealer)?;
-        sealer.finish()
+        Ok::<_, SegmentError>(sealer.finish()?)
     };
     let object = tokio::task::spawn_blocking(|| leaving_no_trace::<STACK_BYTES, _>(seal))
         .await

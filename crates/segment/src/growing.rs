@@ -2,26 +2,34 @@
 //!
 //! Rows are kept in immutable chunks, so readers share them and never wait for a copy. Small batches become small
 //! chunks; neighbours are put together until they hold about [`CHUNK_ROWS`] rows, in the manner of a binary counter, so
-//! each row is copied a few times at most and a search meets few chunks.
+//! each row is copied a few times at most and a search meets few chunks. Larger chunks are given lists
+//! ([`saker_index::ListIndex`]) in the background, if the engine asks for them: then a search compares with a part of
+//! their rows.
+//!
+//! Adding rows and deleting have two steps each, one that takes time and changes nothing that readers see, and one that
+//! takes none: so whoever writes to several segments at once keeps readers waiting for the second steps only.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, atomic::AtomicBool},
 };
 
 use saker_index::Hit;
 use saker_model::{
-    Bitmap, CollectionSchema, Column, ColumnData, FieldId, PartitionId, PrimaryKey, RowBatch, SegmentId, Timestamp,
+    Bitmap, CollectionSchema, Column, ColumnData, FieldId, MetricType, PartitionId, PrimaryKey, RowBatch, SegmentId,
+    Timestamp,
 };
 
 use crate::{
-    Chunk, SearchParams, SegmentError, SegmentView,
+    Chunk, QueryVector, SearchParams, SegmentError, SegmentView, TermStatistics,
+    deletes::Hidden,
     lookup::{HashedRows, holds},
     search::{search_chunks, visible},
+    sparse::chunk_statistics,
 };
 
 /// Rows beyond which chunks are left as they are.
-pub const CHUNK_ROWS: usize = 8_192;
+pub const CHUNK_ROWS: usize = 32_768;
 
 /// A growing segment. All methods may be called from any thread; appends wait for one another, readers for nobody long.
 pub struct GrowingSegment {
@@ -31,15 +39,30 @@ pub struct GrowingSegment {
     /// Held by an append while it puts chunks together, so that readers need not wait for that.
     appending: Mutex<()>,
     state: RwLock<State>,
+    /// Rows by key; may know rows that are not there yet. Beside the rest, for it may take its time to grow.
+    lookup: RwLock<HashedRows>,
 }
 
 #[derive(Default)]
 struct State {
     chunks: Chunks,
-    deletes: Arc<Bitmap>,
+    deletes: Arc<Hidden>,
     /// Deleted rows and when, in order of deleting.
     deleted: Vec<(u32, u64)>,
-    lookup: HashedRows,
+}
+
+/// Rows that [`Self::publish`] adds to their segment. Until then nobody sees them, and no others can be added.
+#[must_use = "the rows are not there yet"]
+pub struct Appended<'a> {
+    segment: &'a GrowingSegment,
+    _appending: MutexGuard<'a, ()>,
+    /// Chunks at the end that `chunk` replaces, for it holds their rows.
+    replaced: Vec<Arc<Chunk>>,
+    chunk: Arc<Chunk>,
+    /// Rows that are new.
+    added: usize,
+    /// Rows that there will be.
+    total: usize,
 }
 
 /// Chunks and where each starts.
@@ -55,7 +78,7 @@ struct Chunks {
 pub struct GrowingSnapshot {
     segment: Arc<GrowingSegment>,
     chunks: Chunks,
-    deletes: Arc<Bitmap>,
+    deletes: Arc<Hidden>,
     /// Length of the list of deletes.
     deleted: usize,
 }
@@ -73,6 +96,7 @@ impl GrowingSegment {
             schema,
             appending: Mutex::default(),
             state: RwLock::default(),
+            lookup: RwLock::default(),
         })
     }
     /// Its id.
@@ -106,37 +130,49 @@ impl GrowingSegment {
     /// # Errors
     /// [`SegmentError::Rows`] if they do not fit the schema, [`SegmentError::TooManyRows`].
     pub fn append(&self, rows: RowBatch, timestamps: &[Timestamp]) -> Result<(), SegmentError> {
-        if rows.rows() == 0 {
-            return Ok(());
+        if rows.rows() > 0 {
+            self.prepare(rows, timestamps)?.publish();
         }
+        Ok(())
+    }
+
+    /// The part of [`Self::append`] that takes time: checks rows and puts chunks together. Dropped, it adds nothing.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn prepare(&self, rows: RowBatch, timestamps: &[Timestamp]) -> Result<Appended<'_>, SegmentError> {
         let added = Arc::new(Chunk::new(&self.schema, rows, timestamps)?);
-        let _appending = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
-        let (first, mut tail) = {
+        let appending = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
+        let (first, replaced) = {
             let state = self.state();
             (state.chunks.rows, state.chunks.tail_to_merge(added.rows()))
         };
         let total = first + added.rows();
-        if total > Self::ROWS_MAX {
-            return Err(SegmentError::TooManyRows {
-                rows: total,
-                rows_max: Self::ROWS_MAX,
-            });
-        }
-        let merged = tail.len();
-        tail.push(Arc::clone(&added));
-        let chunk = if merged == 0 {
+        let first = u32::try_from(first).ok().filter(|_| total <= Self::ROWS_MAX);
+        let first = first.ok_or(SegmentError::TooManyRows {
+            rows: total,
+            rows_max: Self::ROWS_MAX,
+        })?;
+        let chunk = if replaced.is_empty() {
             Arc::clone(&added)
         } else {
-            Arc::new(Chunk::concat(&tail)?)
+            let mut parts = replaced.clone();
+            parts.push(Arc::clone(&added));
+            Arc::new(Chunk::concat(&parts)?)
         };
-
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.chunks.replace_tail(merged, chunk, total);
-        Arc::make_mut(&mut state.deletes).extend(added.rows(), false);
-        if let (Some(keys), Ok(first)) = (added.primary_column(), u32::try_from(first)) {
-            state.lookup.extend(keys, first);
+        if let Some(keys) = added.primary_column() {
+            // Should the rows not come, others will have their numbers: candidates are compared by key.
+            let mut lookup = self.lookup.write().unwrap_or_else(PoisonError::into_inner);
+            lookup.extend(keys, first);
         }
-        Ok(())
+        Ok(Appended {
+            segment: self,
+            _appending: appending,
+            replaced,
+            chunk,
+            added: added.rows(),
+            total,
+        })
     }
 
     /// Deletes the rows with this key that were written before `at`; how many there were.
@@ -145,28 +181,73 @@ impl GrowingSegment {
     }
     /// Like [`Self::delete`], for many keys at once.
     pub fn delete_all(&self, keys: &[PrimaryKey], at: Timestamp) -> usize {
+        self.delete_rows(&self.rows_to_delete(keys, at), at)
+    }
+    /// The part of [`Self::delete_all`] that takes time: the rows with these keys that were written before `at` and are
+    /// not deleted.
+    #[must_use]
+    pub fn rows_to_delete(&self, keys: &[PrimaryKey], at: Timestamp) -> Vec<u32> {
+        let lookup = self.lookup.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state();
+        let goes = |key: &PrimaryKey, row: u32| {
+            !state.deletes.deleted().contains(row as usize)
+                && state.chunks.locate(row as usize).is_some_and(|(chunk, local)| {
+                    chunk.timestamps().get(local).is_some_and(|written| *written < at.0)
+                        && chunk.primary_column().is_some_and(|column| holds(column, local, key))
+                })
+        };
+        keys.iter()
+            .flat_map(|key| {
+                lookup
+                    .candidates(key)
+                    .iter()
+                    .copied()
+                    .filter(move |&row| goes(key, row))
+            })
+            .collect()
+    }
+    /// Deletes rows by number, as [`Self::rows_to_delete`] found them; how many were not deleted before.
+    pub fn delete_rows(&self, rows: &[u32], at: Timestamp) -> usize {
+        if rows.is_empty() {
+            return 0;
+        }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let State {
-            chunks,
-            deletes,
-            deleted,
-            lookup,
-        } = &mut *state;
+        let State { deletes, deleted, .. } = &mut *state;
         let before = deleted.len();
-        for key in keys {
-            for &row in lookup.candidates(key) {
-                if !deletes.contains(row as usize)
-                    && let Some((chunk, local)) = chunks.locate(row as usize)
-                    && chunk.timestamps().get(local).is_some_and(|written| *written < at.0)
-                    && chunk.primary_column().is_some_and(|column| holds(column, local, key))
-                {
-                    // Copied at most once per call, and only if a reader holds the old one.
-                    Arc::make_mut(deletes).set(row as usize, true);
-                    deleted.push((row, at.0));
-                }
+        // Copied only if a reader holds the old one.
+        let deletes = Arc::make_mut(deletes);
+        for &row in rows {
+            // A key may have been named twice.
+            if !deletes.deleted().contains(row as usize) {
+                deletes.hide(row);
+                deleted.push((row, at.0));
             }
         }
         deleted.len() - before
+    }
+
+    /// Gives lists to the chunks that are large enough and have none for this metric, on the caller's thread. Searches
+    /// that run do not wait.
+    ///
+    /// # Errors
+    /// [`SegmentError::Index`] once `stop` is set.
+    pub fn build_lists(&self, field: FieldId, metric: MetricType, stop: &AtomicBool) -> Result<(), SegmentError> {
+        // Those that are put together with others meanwhile go, with their lists.
+        let chunks = self.state().chunks.chunks.clone();
+        chunks
+            .iter()
+            .try_for_each(|chunk| chunk.build_lists(field, metric, stop))
+    }
+    /// Whether [`Self::build_lists`] has something to do.
+    #[must_use]
+    pub fn wants_lists(&self, field: FieldId, metric: MetricType) -> bool {
+        let state = self.state();
+        state.chunks.chunks.iter().any(|chunk| chunk.wants_lists(field, metric))
+    }
+    /// Lets the lists of a field go: it is searched exactly from now on.
+    pub fn drop_lists(&self, field: FieldId) {
+        let chunks = self.state().chunks.chunks.clone();
+        chunks.iter().for_each(|chunk| chunk.drop_lists(field));
     }
 
     /// Rows and deletes as of now.
@@ -196,6 +277,28 @@ impl GrowingSegment {
 
     fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Appended<'_> {
+    /// Readers see the rows from now on.
+    pub fn publish(self) {
+        {
+            let mut state = self.segment.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.chunks.replace_tail(self.replaced.len(), self.chunk, self.total);
+            Arc::make_mut(&mut state.deletes).extend(self.added);
+        }
+        // Only now, without the lock: their values are overwritten.
+        drop(self.replaced);
+    }
+}
+
+impl std::fmt::Debug for Appended<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Appended")
+            .field("segment", &self.segment.segment)
+            .field("rows", &self.added)
+            .finish_non_exhaustive()
     }
 }
 
@@ -255,7 +358,10 @@ impl SegmentView for GrowingSnapshot {
         &self.chunks.chunks
     }
     fn deletes(&self) -> &Bitmap {
-        &self.deletes
+        self.deletes.deleted()
+    }
+    fn live(&self) -> &Bitmap {
+        self.deletes.live()
     }
     fn deleted_rows(&self) -> usize {
         self.deleted
@@ -263,7 +369,7 @@ impl SegmentView for GrowingSnapshot {
     fn search_vectors(
         &self,
         field: FieldId,
-        query: &[f32],
+        query: QueryVector<'_>,
         params: &SearchParams,
         allowed: Option<&Bitmap>,
     ) -> Result<Vec<Hit>, SegmentError> {
@@ -274,8 +380,11 @@ impl SegmentView for GrowingSnapshot {
             field,
             query,
             params,
-            mask.as_ref(),
+            mask.as_deref(),
         )
+    }
+    fn term_statistics(&self, field: FieldId, terms: &[u32]) -> Result<TermStatistics, SegmentError> {
+        chunk_statistics(&self.segment.schema, &self.chunks.chunks, field, terms, None)
     }
     fn take(&self, fields: &[FieldId], rows: &[usize]) -> Result<Vec<Column>, SegmentError> {
         if let Some(&row) = rows.iter().find(|&&row| row >= self.chunks.rows) {
@@ -306,7 +415,7 @@ impl SegmentView for GrowingSnapshot {
             let parts = groups
                 .iter()
                 .map(|(&index, (local, _))| self.chunks.chunks[index].take(field, local));
-            let parts: Vec<Column> = parts.collect::<Option<_>>().ok_or(SegmentError::NoSuchField(field))?;
+            let parts: Vec<Column> = parts.collect::<Result<_, _>>()?;
             match parts.as_slice() {
                 [] => empty_column(&self.segment.schema, field),
                 [_] if order.is_sorted() => parts.into_iter().next().ok_or(SegmentError::NoSuchField(field)),
@@ -328,15 +437,19 @@ impl SegmentView for GrowingSnapshot {
         chunk.timestamps().get(local).copied().map(Timestamp)
     }
     fn find(&self, key: &PrimaryKey) -> Vec<usize> {
-        let state = self.segment.state();
-        let candidates = state.lookup.candidates(key).iter().map(|&row| row as usize);
+        let lookup = self.segment.lookup.read().unwrap_or_else(PoisonError::into_inner);
+        let candidates = lookup.candidates(key).iter().map(|&row| row as usize);
         let holds = |&row: &usize| {
-            !self.deletes.contains(row)
+            !self.deletes.deleted().contains(row)
                 && self.chunks.locate(row).is_some_and(|(chunk, local)| {
                     chunk.primary_column().is_some_and(|column| holds(column, local, key))
                 })
         };
-        candidates.filter(holds).collect()
+        let mut rows: Vec<usize> = candidates.filter(holds).collect();
+        // Rows that were prepared and did not come may stand twice.
+        rows.sort_unstable();
+        rows.dedup();
+        rows
     }
 }
 
@@ -364,6 +477,18 @@ pub(crate) fn concat_columns(parts: &[&Column]) -> Result<Column, SegmentError> 
             ColumnData::$variant(all)
         }};
     }
+    macro_rules! concat_rows {
+        ($variant:ident, $first:expr, $dim:expr, $width:expr) => {{
+            let mut all = Vec::with_capacity(parts.iter().map(|part| part.rows() * $width).sum());
+            for part in parts {
+                match &part.data {
+                    ColumnData::$variant { dim, data } if *dim == $dim => all.extend_from_slice(data),
+                    _ => return Err(saker_model::ColumnError::Type($first.field).into()),
+                }
+            }
+            ColumnData::$variant { dim: $dim, data: all }
+        }};
+    }
     let Some(&first) = parts.first() else {
         return Err(SegmentError::Stopped);
     };
@@ -378,18 +503,20 @@ pub(crate) fn concat_columns(parts: &[&Column]) -> Result<Column, SegmentError> 
         ColumnData::VarChar(_) => concat!(VarChar, first),
         ColumnData::Json(_) => concat!(Json, first),
         ColumnData::Array(_) => concat!(Array, first),
-        ColumnData::FloatVector { dim, .. } => {
-            let mut all = Vec::with_capacity(parts.iter().map(|part| part.rows() * dim).sum());
+        ColumnData::FloatVector { dim, .. } => concat_rows!(FloatVector, first, *dim, *dim),
+        ColumnData::Float16Vector { dim, .. } => concat_rows!(Float16Vector, first, *dim, *dim),
+        ColumnData::BFloat16Vector { dim, .. } => concat_rows!(BFloat16Vector, first, *dim, *dim),
+        ColumnData::Int8Vector { dim, .. } => concat_rows!(Int8Vector, first, *dim, *dim),
+        ColumnData::BinaryVector { dim, .. } => concat_rows!(BinaryVector, first, *dim, *dim / 8),
+        ColumnData::SparseFloatVector { .. } => {
+            let mut all = Vec::with_capacity(parts.iter().map(|part| part.rows()).sum());
             for part in parts {
-                let ColumnData::FloatVector { dim: other, data } = &part.data else {
+                let ColumnData::SparseFloatVector { data } = &part.data else {
                     return Err(saker_model::ColumnError::Type(first.field).into());
                 };
-                if other != dim {
-                    return Err(saker_model::ColumnError::Type(first.field).into());
-                }
-                all.extend_from_slice(data);
+                all.extend(data.iter().cloned());
             }
-            ColumnData::FloatVector { dim: *dim, data: all }
+            ColumnData::SparseFloatVector { data: all }
         }
     };
     let validity = parts.iter().any(|part| part.validity.is_some()).then(|| {

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use saker_index::{GraphIndex, Vectors};
-use saker_keyring::{FileKind, Lease};
+use saker_index::{DiskGraph, GraphIndex, SparseIndex};
+use saker_keyring::{FileKind, FrameSize, Lease};
 use saker_model::{FieldId, IndexSpec, MetricType, SegmentId};
 use saker_storage::ObjectStore;
 use zeroize::Zeroizing;
 
 use crate::{
-    IndexEntry, SealedSegment, SegmentError,
-    encoding::{self, IndexHeader},
+    IndexEntry, SealedSegment, SegmentError, VectorRows,
+    disk::{DiskIndex, open_index},
+    encoding::{self, IndexHeader, IndexPart},
     file, metric_of,
+    sparse::kind_of,
 };
 
 /// What answers searches.
@@ -25,6 +27,10 @@ pub enum SegmentIndexKind {
     Flat,
     /// The graph.
     Graph(GraphIndex),
+    /// Postings of sparse vectors.
+    Sparse(SparseIndex),
+    /// The graph, most of it on disk.
+    Disk(DiskIndex),
 }
 
 /// An index of one vector field of one segment.
@@ -42,9 +48,27 @@ impl SegmentIndex {
     /// The graph, if there is one for this metric.
     #[must_use]
     pub fn graph_for(&self, metric: MetricType) -> Option<&GraphIndex> {
-        match &self.kind {
-            SegmentIndexKind::Graph(graph) if self.metric == metric => Some(graph),
-            SegmentIndexKind::Graph(_) | SegmentIndexKind::Flat => None,
+        if let SegmentIndexKind::Graph(graph) = &self.kind {
+            (self.metric == metric).then_some(graph)
+        } else {
+            None
+        }
+    }
+    /// The graph on disk, if there is one for this metric.
+    pub(crate) fn disk_for(&self, metric: MetricType) -> Option<&DiskIndex> {
+        if let SegmentIndexKind::Disk(graph) = &self.kind {
+            (self.metric == metric).then_some(graph)
+        } else {
+            None
+        }
+    }
+    /// The postings, if there are some for this metric.
+    #[must_use]
+    pub fn sparse_for(&self, metric: MetricType) -> Option<&SparseIndex> {
+        if let SegmentIndexKind::Sparse(postings) = &self.kind {
+            (self.metric == metric).then_some(postings)
+        } else {
+            None
         }
     }
     /// Bytes that it takes in memory, without the vectors.
@@ -53,6 +77,8 @@ impl SegmentIndex {
         match &self.kind {
             SegmentIndexKind::Flat => 0,
             SegmentIndexKind::Graph(graph) => graph.memory_bytes(),
+            SegmentIndexKind::Sparse(postings) => postings.memory_bytes(),
+            SegmentIndexKind::Disk(graph) => graph.memory_bytes(),
         }
     }
 }
@@ -71,18 +97,53 @@ pub async fn write_index(
     index: Arc<SegmentIndex>,
 ) -> Result<IndexEntry, SegmentError> {
     let (id, field) = (segment.segment(), index.spec.field);
+    if segment.disk_vectors(field).is_some() {
+        return write_on_disk(lease, store, prefix, id, index).await;
+    }
     let vectors = segment_vectors(segment, field)?;
     let spec = index.spec.clone();
-    let file = file::write(lease, store, prefix, FileKind::Index, Some(field), move |sealer| {
+    let (kind, frame) = (FileKind::Index, FrameSize::Sequential);
+    let file = file::write(lease, store, prefix, kind, frame, Some(field), move |sealer| {
         let header = IndexHeader::of(id, &index, &vectors);
         sealer.write(&header.to_bytes())?;
-        if let SegmentIndexKind::Graph(graph) = &index.kind {
-            sealer.write(&Zeroizing::new(graph.to_bytes()))?;
+        match &index.kind {
+            // A graph on disk has its file already.
+            SegmentIndexKind::Flat | SegmentIndexKind::Disk(_) => {}
+            SegmentIndexKind::Graph(graph) => sealer.write(&Zeroizing::new(graph.to_bytes()))?,
+            SegmentIndexKind::Sparse(postings) => sealer.write(&Zeroizing::new(postings.to_bytes()))?,
         }
         Ok(())
     })
     .await?;
-    Ok(IndexEntry { spec, file })
+    let on_disk = false;
+    Ok(IndexEntry { spec, file, on_disk })
+}
+
+/// Writes a graph so that it can be read in pieces. What is not a graph needs no file.
+async fn write_on_disk(
+    lease: &Lease,
+    store: &dyn ObjectStore,
+    prefix: &str,
+    segment: SegmentId,
+    index: Arc<SegmentIndex>,
+) -> Result<IndexEntry, SegmentError> {
+    let (spec, field) = (index.spec.clone(), index.spec.field);
+    let (kind, frame) = (FileKind::Index, FrameSize::Random);
+    let file = file::write(lease, store, prefix, kind, frame, Some(field), move |sealer| {
+        let SegmentIndexKind::Graph(graph) = &index.kind else {
+            return Err(SegmentError::Manifest {
+                segment,
+                field,
+                reason: "only a graph in memory can be written to be read from disk",
+            });
+        };
+        let header = IndexHeader::of(segment, &index, &VectorRows::Dense(graph.vectors().clone())).on_disk();
+        sealer.write(&header.to_bytes())?;
+        DiskGraph::write(graph, encoding::HEADER_BYTES, |bytes| Ok(sealer.write(bytes)?))
+    })
+    .await?;
+    let on_disk = true;
+    Ok(IndexEntry { spec, file, on_disk })
 }
 
 /// Reads, verifies and opens an index of `segment`.
@@ -107,6 +168,9 @@ pub(crate) async fn load_index_over(
     entry: &IndexEntry,
 ) -> Result<Arc<SegmentIndex>, SegmentError> {
     let id = segment.segment();
+    if let Some(vectors) = segment.disk_vectors(entry.spec.field) {
+        return open_index(lease, store, prefix, id, entry, vectors, segment.cache()).await;
+    }
     let vectors = segment_vectors(segment, entry.spec.field)?;
     let spec = entry.spec.clone();
     file::read(lease, store, prefix, id, &entry.file, move |opened| {
@@ -119,16 +183,22 @@ fn decode(
     opened: &file::Opened<'_>,
     segment: SegmentId,
     spec: IndexSpec,
-    vectors: Vectors,
+    vectors: VectorRows,
 ) -> Result<Arc<SegmentIndex>, file::DecodeError> {
     let bytes = opened.whole()?;
-    let (header, graph) = encoding::decode_index(&bytes, segment, spec.field, &vectors)?;
-    let kind = match graph {
-        None => SegmentIndexKind::Flat,
-        Some(bytes) => {
-            let graph = GraphIndex::from_bytes(bytes, vectors, metric_of(header.metric));
+    let (header, part) = encoding::decode_index(&bytes, segment, spec.field, &vectors)?;
+    let kind = match (part, vectors) {
+        (IndexPart::Nothing, _) => SegmentIndexKind::Flat,
+        (IndexPart::Graph(bytes), VectorRows::Dense(vectors)) => {
+            let metric = metric_of(header.metric).ok_or("a graph has no such metric")?;
+            let graph = GraphIndex::from_bytes(bytes, vectors, metric);
             SegmentIndexKind::Graph(graph.map_err(|_| "the graph does not fit the vectors")?)
         }
+        (IndexPart::Sparse(bytes), VectorRows::Sparse(rows)) => {
+            let postings = SparseIndex::from_bytes(bytes, kind_of(header.metric), rows.rows());
+            SegmentIndexKind::Sparse(postings.map_err(|_| "the postings do not fit the vectors")?)
+        }
+        (IndexPart::Graph(_) | IndexPart::Sparse(_), _) => return Err("it is an index of other vectors".into()),
     };
     Ok(Arc::new(SegmentIndex {
         spec,
@@ -137,8 +207,8 @@ fn decode(
     }))
 }
 
-fn segment_vectors(segment: &SealedSegment, field: FieldId) -> Result<Vectors, SegmentError> {
-    if let Some(vectors) = segment.vectors(field) {
+fn segment_vectors(segment: &SealedSegment, field: FieldId) -> Result<VectorRows, SegmentError> {
+    if let Some(vectors) = segment.chunk().vector_rows(field) {
         return Ok(vectors.clone());
     }
     Err(match segment.column(field) {

@@ -20,29 +20,36 @@
 
 mod chunk;
 mod deletes;
+mod disk;
 mod encoding;
 mod error;
 mod file;
 mod growing;
 mod index;
+mod lists;
 mod lookup;
 mod manifest;
 mod sealed;
 mod search;
+mod sparse;
 mod view;
 mod wiped;
 mod write;
 
-pub use chunk::Chunk;
+pub use chunk::{Chunk, VectorRows};
 pub use deletes::DeletedRows;
+pub use disk::{DiskVectors, FrameCache, FrameCacheStatus, Residency};
 pub use error::SegmentError;
-pub use growing::{CHUNK_ROWS, GrowingSegment, GrowingSnapshot};
+pub use growing::{Appended, CHUNK_ROWS, GrowingSegment, GrowingSnapshot};
 pub use index::{SegmentIndex, SegmentIndexKind, load_index, write_index};
 pub use manifest::{FileEntry, IndexEntry, SegmentManifest};
 pub use sealed::{SealedSegment, SealedSnapshot};
-pub use view::{SearchParams, SegmentView, metric_of};
+pub use sparse::{SparseQuery, SparseRows, TermStatistics};
+pub use view::{QueryVector, SearchParams, SegmentView, metric_of};
 pub use wiped::WipedColumn;
-pub use write::{ChunkRows, remove_files, write_deletes, write_segment};
+pub use write::{ChunkRows, remove_files, write_deletes, write_segment, write_segment_to_stay};
 
-pub use saker_index::{GraphIndex, GraphParams, Hit, Metric, Vectors};
+pub use saker_index::{
+    BinaryVectors, Bm25, Element, Elements, GraphIndex, GraphParams, Hit, Metric, SparseIndex, SparseScoring, Vectors,
+};
 pub use saker_model::PrimaryKey;

@@ -26,6 +26,9 @@ pub struct SegmentManifest {
     pub deletes: Option<FileEntry>,
     /// Rows that the file of deletes hides.
     pub deleted_rows: u64,
+    /// Rows that deletes up to here hide are not in it. Older manifests do not say.
+    #[serde(default)]
+    pub clean_until: Timestamp,
 }
 
 /// One sealed file.
@@ -50,6 +53,9 @@ pub struct IndexEntry {
     pub spec: IndexSpec,
     /// The file.
     pub file: FileEntry,
+    /// Whether it is one that is read from disk in pieces. Older manifests do not say: theirs are not.
+    #[serde(default)]
+    pub on_disk: bool,
 }
 
 impl SegmentManifest {

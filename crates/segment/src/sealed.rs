@@ -6,20 +6,26 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt};
-use saker_index::{Hit, RowMask, Vectors};
+use saker_index::{GraphIndex, Hit, RowMask, Vectors};
 use saker_keyring::{Lease, STACK_BYTES, leaving_no_trace};
-use saker_model::{Bitmap, CollectionSchema, Column, FieldId, PrimaryKey, SegmentId, Timestamp};
+use saker_model::{
+    Bitmap, CollectionSchema, Column, DataType, FieldId, FieldSchema, MetricType, PrimaryKey, SegmentId, Timestamp,
+};
 use saker_storage::ObjectStore;
 
 use crate::{
-    Chunk, DeletedRows, SearchParams, SegmentError, SegmentIndex, SegmentManifest, SegmentView, WipedColumn,
-    chunk::primary_field,
-    deletes::Deletes,
+    Chunk, DeletedRows, DiskVectors, FrameCache, QueryVector, Residency, SearchParams, SegmentError, SegmentIndex,
+    SegmentIndexKind, SegmentManifest, SegmentView, TermStatistics, WipedColumn,
+    chunk::{OnDisk, VectorRows, primary_field},
+    deletes::{Deletes, Hidden},
     encoding::{self, Expected},
     file,
     index::load_index_over,
     lookup::SortedRows,
-    search::{check_query, search_chunks, visible},
+    metric_of,
+    search::{dense_query, search_chunks, visible},
+    sparse::{chunk_statistics, search_sparse},
+    view::exact_bytes,
 };
 
 /// A sealed segment in memory; shared as `Arc<SealedSegment>`. Its rows never change; deletes and indexes are added.
@@ -31,19 +37,25 @@ pub struct SealedSegment {
     lookup: SortedRows,
     deletes: Deletes,
     indexes: RwLock<BTreeMap<FieldId, Arc<SegmentIndex>>>,
+    /// What its files on disk are read through.
+    cache: Arc<FrameCache>,
 }
 
 /// A sealed segment with the deletes of one instant.
 #[derive(Clone)]
 pub struct SealedSnapshot {
     segment: Arc<SealedSegment>,
-    deletes: Arc<Bitmap>,
+    deletes: Arc<Hidden>,
     deleted_rows: usize,
 }
 
 /// Files of a segment that are read and decoded at once: enough to keep a disk and two cores busy, few enough that a
 /// load holds little more than the segment itself.
 const FILES_AT_ONCE: usize = 4;
+
+/// Rows that a walk over a graph compares for each place in its list, a byte of each value and the cache line around them.
+const WALKED_ROWS: usize = 21;
+const LINE_BYTES: usize = 64;
 
 impl SealedSegment {
     /// Reads, verifies and decodes all files of a segment.
@@ -58,6 +70,21 @@ impl SealedSegment {
         schema: Arc<CollectionSchema>,
         manifest: &SegmentManifest,
     ) -> Result<Arc<Self>, SegmentError> {
+        Self::open(lease, store, prefix, schema, manifest, &Residency::memory()).await
+    }
+
+    /// Like [`Self::load`], but what `residency` says stays on disk is only opened, and verified as it is read.
+    ///
+    /// # Errors
+    /// As of [`Self::load`].
+    pub async fn open(
+        lease: &Lease,
+        store: &dyn ObjectStore,
+        prefix: &str,
+        schema: Arc<CollectionSchema>,
+        manifest: &SegmentManifest,
+        residency: &Residency,
+    ) -> Result<Arc<Self>, SegmentError> {
         let rows = usize::try_from(manifest.rows)
             .ok()
             .filter(|rows| *rows <= Chunk::ROWS_MAX);
@@ -67,8 +94,28 @@ impl SealedSegment {
         })?;
         primary_field(&schema)?;
         let segment = manifest.segment;
+        let stays = |field: &&FieldSchema| {
+            residency.on_disk.contains(&field.id) && DiskVectors::element_of(field.data_type).is_some()
+        };
+        let mut on_disk = Vec::new();
+        for field in schema.fields.iter().filter(stays) {
+            let expected = Expected::of(segment, rows, field);
+            let missing = SegmentError::Manifest {
+                segment,
+                field: field.id,
+                reason: "it has no file for the field",
+            };
+            let entry = manifest.column(field.id).ok_or(missing)?;
+            let opened = DiskVectors::open(lease, store, prefix, entry, &expected, &residency.cache).await?;
+            on_disk.push(OnDisk {
+                field: field.id,
+                vectors: Arc::new(opened.0),
+                validity: opened.1,
+            });
+        }
         let mut wanted = vec![Expected::timestamps(segment, rows)];
-        wanted.extend(schema.fields.iter().map(|field| Expected::of(segment, rows, field)));
+        let in_memory = schema.fields.iter().filter(|field| !stays(field));
+        wanted.extend(in_memory.map(|field| Expected::of(segment, rows, field)));
         let reads = wanted.into_iter().map(|expected| async move {
             let missing = SegmentError::Manifest {
                 segment,
@@ -93,11 +140,18 @@ impl SealedSegment {
                 file::read(lease, store, prefix, segment, entry, decode).await?
             }
         };
-        let (manifest, owned_schema) = (manifest.clone(), Arc::clone(&schema));
-        let build = move || Self::build(manifest, owned_schema, columns, timestamps, deletes);
+        let (manifest, owned_schema, cache) = (manifest.clone(), Arc::clone(&schema), Arc::clone(&residency.cache));
+        let build = move || {
+            let chunk = Chunk::from_parts(&owned_schema, columns, on_disk, timestamps)?;
+            Ok(Self::build(manifest, owned_schema, chunk, deletes, cache))
+        };
         let built = tokio::task::spawn_blocking(|| leaving_no_trace::<STACK_BYTES, _>(build));
-        let sealed = Arc::new(built.await.map_err(|_| SegmentError::Stopped)??);
+        let built: Result<Self, SegmentError> = built.await.map_err(|_| SegmentError::Stopped)?;
+        let sealed = Arc::new(built?);
         for entry in &sealed.manifest.indexes {
+            if entry.on_disk != sealed.disk_vectors(entry.spec.field).is_some() {
+                continue; // For vectors that were kept otherwise: it is built anew.
+            }
             let index = load_index_over(lease, store, prefix, &sealed, entry).await?;
             sealed.set_index(entry.spec.field, Some(index));
         }
@@ -107,22 +161,22 @@ impl SealedSegment {
     fn build(
         manifest: SegmentManifest,
         schema: Arc<CollectionSchema>,
-        columns: Vec<WipedColumn>,
-        timestamps: Vec<u64>,
+        chunk: Chunk,
         deletes: DeletedRows,
-    ) -> Result<Self, SegmentError> {
-        let rows = timestamps.len();
-        let chunk = Arc::new(Chunk::from_columns(&schema, columns, timestamps)?);
+        cache: Arc<FrameCache>,
+    ) -> Self {
+        let (rows, chunk) = (chunk.rows(), Arc::new(chunk));
         let lookup = chunk.primary_column().map(SortedRows::new).unwrap_or_default();
         let (deletes, indexes) = (Deletes::new(rows, deletes), RwLock::default());
-        Ok(Self {
+        Self {
             manifest,
             schema,
             chunks: [chunk],
             lookup,
             deletes,
             indexes,
-        })
+            cache,
+        }
     }
 
     /// Its id.
@@ -160,6 +214,31 @@ impl SealedSegment {
     pub fn vectors(&self, field: FieldId) -> Option<&Vectors> {
         self.chunk().vectors(field)
     }
+    /// The vectors of a field that stay on disk.
+    #[must_use]
+    pub fn disk_vectors(&self, field: FieldId) -> Option<&Arc<DiskVectors>> {
+        match self.chunk().vector_rows(field)? {
+            VectorRows::Disk(vectors) => Some(vectors),
+            VectorRows::Dense(_) | VectorRows::Binary(_) | VectorRows::Sparse(_) => None,
+        }
+    }
+    pub(crate) fn cache(&self) -> &Arc<FrameCache> {
+        &self.cache
+    }
+    /// Puts what it reads from disk under another lease: that of the zone that its files have been moved to.
+    pub fn rebind(&self, lease: &Lease) {
+        for field in &self.schema.fields {
+            if let Some(vectors) = self.disk_vectors(field.id) {
+                vectors.rebind(lease);
+            }
+        }
+        let indexes = self.indexes.read().unwrap_or_else(PoisonError::into_inner);
+        for index in indexes.values() {
+            if let SegmentIndexKind::Disk(graph) = &index.kind {
+                graph.rebind(lease);
+            }
+        }
+    }
     /// When each row was written.
     #[must_use]
     pub fn timestamps(&self) -> &[u64] {
@@ -179,7 +258,7 @@ impl SealedSegment {
         self.rows_of(key)
             .iter()
             .map(|&row| row as usize)
-            .filter(|&row| !deletes.contains(row))
+            .filter(|&row| !deletes.deleted().contains(row))
             .collect()
     }
     /// Deletes the rows with this key that were written before `at`; how many there were.
@@ -188,22 +267,32 @@ impl SealedSegment {
     }
     /// Like [`Self::delete`], for many keys at once.
     pub fn delete_all(&self, keys: &[PrimaryKey], at: Timestamp) -> usize {
+        self.delete_rows(&self.rows_to_delete(keys, at), at)
+    }
+    /// The part of [`Self::delete_all`] that takes time: the rows with these keys that were written before `at` and are
+    /// not deleted.
+    #[must_use]
+    pub fn rows_to_delete(&self, keys: &[PrimaryKey], at: Timestamp) -> Vec<u32> {
         let written = self.timestamps();
+        let (hidden, _) = self.deletes.snapshot();
         let rows = keys.iter().flat_map(|key| self.rows_of(key)).copied();
-        self.deletes
-            .insert(rows.filter(|&row| written[row as usize] < at.0), at.0)
+        rows.filter(|&row| written[row as usize] < at.0 && !hidden.deleted().contains(row as usize))
+            .collect()
+    }
+    /// Deletes rows by number, as [`Self::rows_to_delete`] found them; how many were not deleted before.
+    pub fn delete_rows(&self, rows: &[u32], at: Timestamp) -> usize {
+        self.deletes.insert(rows.iter().copied(), at.0)
+    }
+    /// Number of rows that are deleted now.
+    #[must_use]
+    pub fn deleted(&self) -> usize {
+        self.deletes.snapshot().1
     }
     /// The rows deleted as of now: what [`crate::write_deletes`] takes.
     #[must_use]
     pub fn deleted_rows(&self) -> DeletedRows {
         self.deletes.rows()
     }
-    /// The bitmap of deleted rows as of now.
-    #[must_use]
-    pub fn deletes_snapshot(&self) -> Arc<Bitmap> {
-        self.deletes.snapshot().0
-    }
-
     /// The index of a vector field.
     #[must_use]
     pub fn index(&self, field: FieldId) -> Option<Arc<SegmentIndex>> {
@@ -213,13 +302,19 @@ impl SealedSegment {
             .get(&field)
             .cloned()
     }
-    /// Puts an index in place, or takes it away. Searches that run keep what they have.
+    /// Puts an index in place, or takes it away, with the lists that stood in for it. Searches that run keep what they
+    /// have.
     pub fn set_index(&self, field: FieldId, index: Option<Arc<SegmentIndex>>) {
-        let mut indexes = self.indexes.write().unwrap_or_else(PoisonError::into_inner);
-        match index {
-            Some(index) => drop(indexes.insert(field, index)),
-            None => drop(indexes.remove(&field)),
-        }
+        let before = {
+            let mut indexes = self.indexes.write().unwrap_or_else(PoisonError::into_inner);
+            match index {
+                Some(index) => indexes.insert(field, index),
+                None => indexes.remove(&field),
+            }
+        };
+        // Not under the lock: it may be long, for it is overwritten.
+        drop(before);
+        self.chunk().drop_lists(field);
     }
 
     /// Rows and deletes as of now.
@@ -257,6 +352,34 @@ impl SealedSnapshot {
     }
 }
 
+impl SealedSnapshot {
+    /// The nearest rows of a field whose vectors are on disk.
+    fn search_disk(
+        &self,
+        vectors: &DiskVectors,
+        field: FieldId,
+        query: &[f32],
+        params: &SearchParams,
+        mask: Option<&Bitmap>,
+    ) -> Result<Vec<Hit>, SegmentError> {
+        let mask = mask.map(|mask| RowMask {
+            words: mask.words(),
+            rows: mask.len(),
+        });
+        if let Some(index) = self.segment.index(field)
+            && let Some(graph) = index.disk_for(params.metric)
+        {
+            return graph.search(query, params.k, params.ef, mask);
+        }
+        let metric = metric_of(params.metric).ok_or(SegmentError::QueryKind {
+            field,
+            data_type: DataType::FloatVector,
+        })?;
+        vectors.check()?;
+        vectors.search(metric, query, params.k, mask)
+    }
+}
+
 impl SegmentView for SealedSnapshot {
     fn rows(&self) -> usize {
         self.segment.rows()
@@ -265,7 +388,10 @@ impl SegmentView for SealedSnapshot {
         &self.segment.chunks
     }
     fn deletes(&self) -> &Bitmap {
-        &self.deletes
+        self.deletes.deleted()
+    }
+    fn live(&self) -> &Bitmap {
+        self.deletes.live()
     }
     fn deleted_rows(&self) -> usize {
         self.deleted_rows
@@ -273,20 +399,31 @@ impl SegmentView for SealedSnapshot {
     fn search_vectors(
         &self,
         field: FieldId,
-        query: &[f32],
+        query: QueryVector<'_>,
         params: &SearchParams,
         allowed: Option<&Bitmap>,
     ) -> Result<Vec<Hit>, SegmentError> {
-        check_query(&self.segment.schema, field, query)?;
         let mask = visible(self, field, allowed)?;
-        if let Some(index) = self.segment.index(field)
+        if let QueryVector::Sparse(query) = query {
+            let index = self.segment.index(field);
+            let built = index.as_deref().and_then(|index| index.sparse_for(params.metric));
+            let (schema, chunks) = (&self.segment.schema, &self.segment.chunks);
+            return search_sparse(schema, chunks, field, &query, params, mask.as_deref(), built);
+        }
+        if let QueryVector::Dense(_) = query
+            && let Some(index) = self.segment.index(field)
             && let Some(graph) = index.graph_for(params.metric)
         {
             let mask = mask.as_ref().map(|mask| RowMask {
                 words: mask.words(),
                 rows: mask.len(),
             });
-            return Ok(graph.search(query, params.k, params.ef, mask)?);
+            let dense = dense_query(&self.segment.schema, field, query)?;
+            return Ok(graph.search(dense, params.k, params.ef, mask)?);
+        }
+        if let Some(vectors) = self.segment.disk_vectors(field) {
+            let dense = dense_query(&self.segment.schema, field, query)?;
+            return self.search_disk(vectors, field, dense, params, mask.as_deref());
         }
         search_chunks(
             &self.segment.schema,
@@ -294,8 +431,29 @@ impl SegmentView for SealedSnapshot {
             field,
             query,
             params,
-            mask.as_ref(),
+            mask.as_deref(),
         )
+    }
+    fn search_bytes(&self, field: FieldId, params: &SearchParams) -> usize {
+        let all = self.segment.chunk().vector_rows(field);
+        let exact = exact_bytes(self.segment.chunk(), field);
+        let index = self.segment.index(field);
+        if exact == usize::MAX || index.is_none_or(|index| index.graph_for(params.metric).is_none()) {
+            return exact;
+        }
+        let list = if params.ef == 0 {
+            GraphIndex::EF_DEFAULT
+        } else {
+            params.ef
+        };
+        let dim = all.map_or(0, VectorRows::dim);
+        let walked = list.max(params.k).saturating_mul(WALKED_ROWS * (dim + LINE_BYTES));
+        walked.min(exact)
+    }
+    fn term_statistics(&self, field: FieldId, terms: &[u32]) -> Result<TermStatistics, SegmentError> {
+        let index = self.segment.index(field);
+        let built = index.as_deref().and_then(|index| index.sparse_for(MetricType::Bm25));
+        chunk_statistics(&self.segment.schema, &self.segment.chunks, field, terms, built)
     }
     fn take(&self, fields: &[FieldId], rows: &[usize]) -> Result<Vec<Column>, SegmentError> {
         if let Some(&row) = rows.iter().find(|&&row| row >= self.segment.rows()) {
@@ -305,10 +463,7 @@ impl SegmentView for SealedSnapshot {
             });
         }
         let chunk = self.segment.chunk();
-        fields
-            .iter()
-            .map(|&field| chunk.take(field, rows).ok_or(SegmentError::NoSuchField(field)))
-            .collect()
+        fields.iter().map(|&field| chunk.take(field, rows)).collect()
     }
     fn primary_key(&self, row: usize) -> Option<PrimaryKey> {
         self.segment.chunk().primary_key(row)
@@ -318,6 +473,6 @@ impl SegmentView for SealedSnapshot {
     }
     fn find(&self, key: &PrimaryKey) -> Vec<usize> {
         let rows = self.segment.rows_of(key).iter().map(|&row| row as usize);
-        rows.filter(|&row| !self.deletes.contains(row)).collect()
+        rows.filter(|&row| !self.deletes.deleted().contains(row)).collect()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use saker_index::{Hit, Metric};
 use saker_model::{Bitmap, Column, FieldId, MetricType, PrimaryKey, Timestamp};
 
-use crate::{Chunk, SegmentError};
+use crate::{Chunk, SegmentError, SparseQuery, TermStatistics, VectorRows};
 
 /// How a search compares, and how hard it looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,9 @@ pub trait SegmentView: Send + Sync {
     /// The deleted rows; as long as there are rows.
     fn deletes(&self) -> &Bitmap;
 
+    /// The rows that are not deleted; as long as there are rows.
+    fn live(&self) -> &Bitmap;
+
     /// Number of deleted rows.
     fn deleted_rows(&self) -> usize;
 
@@ -43,10 +46,23 @@ pub trait SegmentView: Send + Sync {
     fn search_vectors(
         &self,
         field: FieldId,
-        query: &[f32],
+        query: QueryVector<'_>,
         params: &SearchParams,
         allowed: Option<&Bitmap>,
     ) -> Result<Vec<Hit>, SegmentError>;
+
+    /// About how many bytes of vectors a search of one query reads; [`usize::MAX`] if it may wait for a file. A caller
+    /// takes it for a measure of time. By default, all of them.
+    fn search_bytes(&self, field: FieldId, _params: &SearchParams) -> usize {
+        let of = |chunk: &Arc<Chunk>| exact_bytes(chunk, field);
+        self.chunks().iter().map(of).fold(0, usize::saturating_add)
+    }
+
+    /// What BM25 has to know of these terms of a field of sparse vectors. Deleted rows count.
+    ///
+    /// # Errors
+    /// [`SegmentError::NoSuchField`], [`SegmentError::NotAVector`], [`SegmentError::QueryKind`].
+    fn term_statistics(&self, field: FieldId, terms: &[u32]) -> Result<TermStatistics, SegmentError>;
 
     /// The values of these fields ([`FieldId::TIMESTAMP`] as `Int64`) in these rows, in the order of `rows`; deleted rows
     /// too. Columns come in the order of `fields`.
@@ -65,12 +81,34 @@ pub trait SegmentView: Send + Sync {
     fn find(&self, key: &PrimaryKey) -> Vec<usize>;
 }
 
-/// The index crate's name of a metric.
+/// What a comparison with every row of a chunk reads; [`usize::MAX`] if that may be in a file.
+pub(crate) fn exact_bytes(chunk: &Chunk, field: FieldId) -> usize {
+    match chunk.vector_rows(field) {
+        None => 0,
+        Some(VectorRows::Disk(_)) => usize::MAX,
+        Some(rows) => rows.bytes(),
+    }
+}
+
+/// One query, in the form that its field's vectors have. Queries of 16-bit and 8-bit dense vectors are widened, which is
+/// exact.
+#[derive(Clone, Copy, Debug)]
+pub enum QueryVector<'a> {
+    /// For dense vectors: one value per element.
+    Dense(&'a [f32]),
+    /// For binary vectors: dim / 8 bytes.
+    Binary(&'a [u8]),
+    /// For sparse vectors.
+    Sparse(SparseQuery<'a>),
+}
+
+/// The index crate's name of a metric of dense vectors; `None` for the others.
 #[must_use]
-pub fn metric_of(metric: MetricType) -> Metric {
+pub fn metric_of(metric: MetricType) -> Option<Metric> {
     match metric {
-        MetricType::L2 => Metric::L2,
-        MetricType::Ip => Metric::Ip,
-        MetricType::Cosine => Metric::Cosine,
+        MetricType::L2 => Some(Metric::L2),
+        MetricType::Ip => Some(Metric::Ip),
+        MetricType::Cosine => Some(Metric::Cosine),
+        MetricType::Hamming | MetricType::Jaccard | MetricType::Bm25 => None,
     }
 }

@@ -67,6 +67,13 @@ pub(crate) fn wipe(data: &mut ColumnData) {
             values.iter_mut().for_each(wipe_array);
             values.clear();
         }
+        ColumnData::Float16Vector { data, .. } | ColumnData::BFloat16Vector { data, .. } => data.zeroize(),
+        ColumnData::Int8Vector { data, .. } => data.zeroize(),
+        ColumnData::BinaryVector { data, .. } => data.zeroize(),
+        ColumnData::SparseFloatVector { data } => {
+            data.iter_mut().for_each(|vector| vector.pairs_mut().zeroize());
+            data.clear();
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{borrow::Borrow, sync::Arc};
 
 use futures::{StreamExt, TryStreamExt};
-use saker_keyring::{FileKind, Lease};
+use saker_keyring::{FileKind, FrameSize, Lease};
 use saker_model::{CollectionSchema, FieldId, PartitionId, RowBatch, SegmentId, Timestamp};
 use saker_storage::{ObjectPath, ObjectStore};
 
@@ -94,6 +94,25 @@ pub async fn write_segment(
     schema: &CollectionSchema,
     source: Vec<ChunkRows>,
 ) -> Result<SegmentManifest, SegmentError> {
+    write_segment_to_stay(lease, store, prefix, segment, partition, schema, source, &[]).await
+}
+
+/// Like [`write_segment`]; the columns of the fields in `on_disk` get small frames, for they are to be read at random where
+/// they lie. They are readable either way.
+///
+/// # Errors
+/// As of [`write_segment`].
+#[expect(clippy::too_many_arguments, reason = "where, what, and how it will be read")]
+pub async fn write_segment_to_stay(
+    lease: &Lease,
+    store: &dyn ObjectStore,
+    prefix: &str,
+    segment: SegmentId,
+    partition: PartitionId,
+    schema: &CollectionSchema,
+    source: Vec<ChunkRows>,
+    on_disk: &[FieldId],
+) -> Result<SegmentManifest, SegmentError> {
     let rows: usize = source.iter().map(ChunkRows::len).sum();
     if rows > Chunk::ROWS_MAX {
         return Err(SegmentError::TooManyRows {
@@ -117,7 +136,12 @@ pub async fn write_segment(
         let source = Arc::clone(&source);
         let field = Some(header.field);
         async move {
-            file::write(lease, store, prefix, FileKind::Column, field, move |sealer| {
+            let frame = if on_disk.contains(&header.field) {
+                FrameSize::Random
+            } else {
+                FrameSize::Sequential
+            };
+            file::write(lease, store, prefix, FileKind::Column, frame, field, move |sealer| {
                 encoding::encode_column(&header, &source, sealer)
             })
             .await
@@ -140,6 +164,7 @@ pub async fn write_segment(
         indexes: Vec::new(),
         deletes: None,
         deleted_rows: 0,
+        clean_until: Timestamp(0),
     })
 }
 
@@ -159,8 +184,9 @@ pub async fn write_deletes(
     deletes: &DeletedRows,
 ) -> Result<FileEntry, SegmentError> {
     let bytes = encoding::encode_deletes(segment, rows, deletes);
-    file::write(lease, store, prefix, FileKind::Deletes, None, move |sealer| {
-        sealer.write(&bytes)
+    let (kind, frame) = (FileKind::Deletes, FrameSize::Sequential);
+    file::write(lease, store, prefix, kind, frame, None, move |sealer| {
+        Ok(sealer.write(&bytes)?)
     })
     .await
 }
@@ -192,9 +218,9 @@ fn check_source(schema: &CollectionSchema, source: &[ChunkRows]) -> Result<(), S
                     reason,
                 })
             };
-            let fits = match (part.chunk.column(field.id), part.chunk.vectors(field.id)) {
+            let fits = match (part.chunk.column(field.id), part.chunk.vector_rows(field.id)) {
                 (Some(column), _) => crate::chunk::check(field, column, part.chunk.rows()).is_ok(),
-                (None, Some(vectors)) => field.data_type.is_vector() && vectors.dim() == field.dim,
+                (None, Some(vectors)) => field.data_type == vectors.data_type() && vectors.dim() == field.dim,
                 (None, None) => return fail("the field is missing"),
             };
             if !fits {

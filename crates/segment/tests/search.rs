@@ -18,7 +18,7 @@ use saker_model::{
     PrimaryKey, RowBatch, Timestamp,
 };
 use saker_segment::{
-    CHUNK_ROWS, GraphIndex, GraphParams, GrowingSegment, Hit, SearchParams, SegmentError, SegmentIndex,
+    CHUNK_ROWS, GraphIndex, GraphParams, GrowingSegment, Hit, QueryVector, SearchParams, SegmentError, SegmentIndex,
     SegmentIndexKind, SegmentView, load_index, metric_of, write_index,
 };
 
@@ -40,7 +40,7 @@ fn brute_force(view: &dyn SegmentView, query: &[f32], params: &SearchParams, all
     };
     let score = |(index, row): (usize, &usize)| Hit {
         row: u32::try_from(*row).unwrap(),
-        score: distance(metric_of(params.metric), query, &data[index * dim..][..*dim]),
+        score: distance(metric_of(params.metric).unwrap(), query, &data[index * dim..][..*dim]),
     };
     let mut hits: Vec<Hit> = rows
         .iter()
@@ -111,11 +111,13 @@ fn growing_search_equals_brute_force_while_rows_come_and_go() {
                         assert_eq!(snapshot.deletes().count_ones(), snapshot.deleted_rows());
                         let query = numbers.vector(dim);
                         let params = params(metric, 10);
-                        let found = snapshot.search_vectors(VECTOR, &query, &params, None).unwrap();
+                        let found = snapshot
+                            .search_vectors(VECTOR, QueryVector::Dense(&query), &params, None)
+                            .unwrap();
                         assert_same(&found, &brute_force(&snapshot, &query, &params, None), metric.name());
                         let allowed = Bitmap::from_bools((0..seen).map(|row| row % 3 == 1));
                         let found = snapshot
-                            .search_vectors(VECTOR, &query, &params, Some(&allowed))
+                            .search_vectors(VECTOR, QueryVector::Dense(&query), &params, Some(&allowed))
                             .unwrap();
                         assert_same(
                             &found,
@@ -154,7 +156,7 @@ fn single_rows_are_put_together_into_few_chunks() {
     }
     let snapshot = growing.snapshot();
     assert!(snapshot.chunks().len() <= 24, "{} chunks", snapshot.chunks().len());
-    for key in [0, 1, 4_095, 8_191, 8_192, 16_400] {
+    for key in [0, 1, 4_095, 32_767, 32_768, 65_600] {
         let row = usize::try_from(key).unwrap();
         assert_eq!(snapshot.primary_key(row), Some(PrimaryKey::Int(key)));
         assert_eq!(snapshot.find(&PrimaryKey::Int(key)), [row]);
@@ -162,7 +164,7 @@ fn single_rows_are_put_together_into_few_chunks() {
     }
     assert_eq!(snapshot.primary_key(total), None);
     // In any order, with repeats, through chunk borders.
-    let rows = [16_000, 3, 8_192, 3, 0, 8_191];
+    let rows = [65_000, 3, 32_768, 3, 0, 32_767];
     let taken = snapshot.take(&[FieldId(100), FieldId::TIMESTAMP], &rows).unwrap();
     let expected: Vec<i64> = rows.iter().map(|&row| i64::try_from(row).unwrap()).collect();
     assert_eq!(taken[0].data, ColumnData::Int64(expected.clone()));
@@ -189,7 +191,7 @@ async fn sealed_search_equals_brute_force() {
         for k in [0, 1, 10, 497, 498, 1_000] {
             let query = numbers.vector(dim);
             let found = snapshot
-                .search_vectors(VECTOR, &query, &params(metric, k), None)
+                .search_vectors(VECTOR, QueryVector::Dense(&query), &params(metric, k), None)
                 .unwrap();
             assert_same(
                 &found,
@@ -202,7 +204,12 @@ async fn sealed_search_equals_brute_force() {
     let none = Bitmap::zeros(500);
     assert!(
         snapshot
-            .search_vectors(VECTOR, &[0.5; 6], &params(MetricType::L2, 5), Some(&none))
+            .search_vectors(
+                VECTOR,
+                QueryVector::Dense(&[0.5; 6]),
+                &params(MetricType::L2, 5),
+                Some(&none)
+            )
             .unwrap()
             .is_empty()
     );
@@ -223,7 +230,8 @@ async fn wrong_questions_are_errors() {
     let growing = growing.snapshot();
     for view in [&sealed as &dyn SegmentView, &growing] {
         let params = params(MetricType::L2, 1);
-        let search = |field, query: &[f32], allowed| view.search_vectors(field, query, &params, allowed);
+        let search =
+            |field, query: &[f32], allowed| view.search_vectors(field, QueryVector::Dense(query), &params, allowed);
         let wrong_length = Bitmap::ones(3);
         assert!(matches!(
             search(FieldId(5), &[0.0; 3], None),
@@ -289,7 +297,7 @@ async fn null_vectors_are_never_found() {
     growing.append(rows(0), &stamps(4, 1)).unwrap();
     for view in [&sealed as &dyn SegmentView, &growing.snapshot()] {
         let hits = view
-            .search_vectors(VECTOR, &[0.0], &params(MetricType::L2, 10), None)
+            .search_vectors(VECTOR, QueryVector::Dense(&[0.0]), &params(MetricType::L2, 10), None)
             .unwrap();
         assert_eq!(hits.iter().map(|hit| hit.row).collect::<Vec<_>>(), [2, 3, 1]);
     }
@@ -350,7 +358,7 @@ async fn sealed_deletes_follow_the_same_rule() {
     assert_eq!(sealed.delete(&key, Timestamp(30)), 0);
     assert_eq!(sealed.find(&key), [3]);
     assert_eq!(before.find(&key), [0, 1, 3]);
-    assert_eq!(sealed.deletes_snapshot().count_ones(), 2);
+    assert_eq!(sealed.snapshot().deletes().count_ones(), 2);
     assert!(sealed.find(&PrimaryKey::Text("7".to_owned())).is_empty());
 }
 
@@ -378,7 +386,7 @@ async fn an_index_answers_the_same_after_it_was_stored() {
     let vectors = sealed.vectors(VECTOR).unwrap().clone();
     let build = GraphIndex::build(
         vectors,
-        metric_of(MetricType::L2),
+        metric_of(MetricType::L2).unwrap(),
         &GraphParams::default(),
         1,
         &|_| (),
@@ -413,8 +421,15 @@ async fn an_index_answers_the_same_after_it_was_stored() {
             k: 10,
             ef: 64,
         };
-        let hits = built.search_vectors(VECTOR, &query, &params, None).unwrap();
-        assert_eq!(hits, loaded.search_vectors(VECTOR, &query, &params, None).unwrap());
+        let hits = built
+            .search_vectors(VECTOR, QueryVector::Dense(&query), &params, None)
+            .unwrap();
+        assert_eq!(
+            hits,
+            loaded
+                .search_vectors(VECTOR, QueryVector::Dense(&query), &params, None)
+                .unwrap()
+        );
         assert!(hits.iter().all(|hit| hit.row != 5));
         let expected = brute_force(&built, &query, &params, None);
         found_best += expected
@@ -426,7 +441,9 @@ async fn an_index_answers_the_same_after_it_was_stored() {
             metric: MetricType::Cosine,
             ..params
         };
-        let exact = loaded.search_vectors(VECTOR, &query, &other, None).unwrap();
+        let exact = loaded
+            .search_vectors(VECTOR, QueryVector::Dense(&query), &other, None)
+            .unwrap();
         assert_same(&exact, &brute_force(&loaded, &query, &other, None), "another metric");
     }
     assert!(found_best >= 475, "found {found_best} of 500 nearest");

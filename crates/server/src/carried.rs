@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::{listen, node::Node};
+use crate::{listen, node::Node, rest::Searches};
 
 /// How often connections are compared with the databases that are locked. Three of these and [`PARTING_MAX`] fit in the 30
 /// seconds within which a lock leaves nothing in memory.
@@ -41,7 +41,7 @@ pub(crate) async fn serve(
 ) {
     let connections = Connections::default();
     tokio::select! {
-        () = listen::serve_known(listener, tls, router, &connections, stop) => {}
+        () = listen::serve_known(listener, tls, router, Some(Searches::new(&node)), &connections, stop) => {}
         () = connections.sweep(&node.engine) => {}
     }
 }

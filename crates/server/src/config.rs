@@ -183,6 +183,10 @@ pub struct Pkcs11Section {
 pub struct EngineSection {
     /// Bytes in memory at which a growing segment is sealed.
     pub segment_bytes_max: usize,
+    /// Bytes in memory at which a growing segment is sealed whose vectors stay on disk.
+    pub disk_segment_bytes_max: usize,
+    /// Bytes of opened frames that are kept of files that stay on disk.
+    pub frame_cache_bytes_max: usize,
     /// Bytes at which a log segment is closed.
     pub log_segment_bytes_max: u64,
     /// Fewest rows of a segment for which a graph index is built.
@@ -248,6 +252,8 @@ impl Default for EngineSection {
         let engine = EngineConfig::default();
         Self {
             segment_bytes_max: engine.segment_bytes_max,
+            disk_segment_bytes_max: engine.disk_segment_bytes_max,
+            frame_cache_bytes_max: engine.frame_cache_bytes_max,
             log_segment_bytes_max: engine.log_segment_bytes_max,
             index_rows_min: engine.index_rows_min,
             index_threads: engine.index_threads,
@@ -383,6 +389,8 @@ impl Config {
             default_key: self.kms.default_key.clone(),
             kms_calls_per_second: self.kms.calls_per_second_max,
             segment_bytes_max: self.engine.segment_bytes_max,
+            disk_segment_bytes_max: self.engine.disk_segment_bytes_max,
+            frame_cache_bytes_max: self.engine.frame_cache_bytes_max,
             log_segment_bytes_max: self.engine.log_segment_bytes_max,
             index_rows_min: self.engine.index_rows_min,
             index_threads: self.engine.index_threads,
@@ -512,6 +520,12 @@ impl Config {
                 format!("must be at least {SEGMENT_BYTES_MIN}"),
             );
         }
+        if self.engine.disk_segment_bytes_max < SEGMENT_BYTES_MIN {
+            return fail(
+                "engine.disk_segment_bytes_max",
+                format!("must be at least {SEGMENT_BYTES_MIN}"),
+            );
+        }
         if self.engine.log_segment_bytes_max < LOG_SEGMENT_BYTES_MIN {
             return fail(
                 "engine.log_segment_bytes_max",
@@ -600,6 +614,8 @@ mod tests {
             timeout_ms = 300
             [engine]
             segment_bytes_max = 1048576
+            disk_segment_bytes_max = 1048576
+            frame_cache_bytes_max = 0
             log_segment_bytes_max = 1048576
             index_rows_min = 1
             index_threads = 2
@@ -660,6 +676,10 @@ mod tests {
         refused(
             &format!("{SMALLEST}[engine]\nsegment_bytes_max = 1\n"),
             "engine.segment_bytes_max",
+        );
+        refused(
+            &format!("{SMALLEST}[engine]\ndisk_segment_bytes_max = 1\n"),
+            "engine.disk_segment_bytes_max",
         );
         refused(
             &format!("{SMALLEST}default_key = \"vault://transit/d\"\n"),

@@ -24,4 +24,5 @@ pub mod node;
 pub mod rest;
 pub mod rpc;
 pub mod running;
+mod threads;
 pub mod wire;

@@ -1,6 +1,8 @@
 //! Sockets: HTTP/2 (gRPC) and HTTP/1.1 on one port, in the clear or over TLS.
 //!
-//! What it deliberately does not do: it looks at no request; [`crate::rest::router`] does.
+//! Connections are spread over [`ConnectionThreads`]. Searches are answered on their connection's thread; every other
+//! request is handed to the runtime that the port was opened on. What it deliberately does not do: it answers nothing;
+//! [`crate::rest::router`] and [`Searches`] do.
 //!
 //! Start reading at [`serve`].
 
@@ -12,7 +14,12 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{
+    Router,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use futures::{FutureExt as _, future::BoxFuture};
 use hyper::{Request, body::Incoming, service::Service};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -23,6 +30,7 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::Semaphore,
 };
 use tokio_rustls::{
@@ -33,9 +41,16 @@ use tokio_rustls::{
         server::WebPkiClientVerifier,
     },
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
-use crate::carried::{Carried, Connections, PARTING_MAX};
+use crate::{
+    carried::{Carried, Connections, PARTING_MAX},
+    rest::Searches,
+    threads::{ConnectionThreads, Seat, UnderWay},
+};
 
 /// Most connections at a time; each holds a few tens of KiB of buffers.
 pub const CONNECTIONS_MAX: usize = 8_192;
@@ -44,6 +59,8 @@ const STREAMS_MAX: u32 = 1_024;
 /// HTTP/2 flow control windows: a 64 MiB insert should not wait for round trips.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Largest HTTP/2 frame taken: a hundred query vectors come in one piece, which is then read in place.
+const FRAME_BYTES_MAX: u32 = 256 << 10;
 /// How often an idle HTTP/2 client is asked whether it is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// A TLS handshake or HTTP/1.1 header that takes longer is given up.
@@ -157,7 +174,7 @@ fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer
 
 /// Serves until `stop`, then lets running requests finish for a while.
 pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
-    serve_known(listener, tls, router, &Connections::default(), stop).await;
+    serve_known(listener, tls, router, None, &Connections::default(), stop).await;
 }
 
 /// Like [`serve`], with connections that others may know and close; each request carries its connection's [`Carried`].
@@ -165,6 +182,7 @@ pub(crate) async fn serve_known(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     router: Router,
+    searches: Option<Searches>,
     connections: &Connections,
     stop: CancellationToken,
 ) {
@@ -189,19 +207,31 @@ pub(crate) async fn serve_known(
         };
         // Small answers should not wait for more bytes.
         let _ = stream.set_nodelay(true);
-        let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
-        let carried = connections.open();
-        conversations.spawn(async move {
+        let seat = ConnectionThreads::of_this_process().and_then(ConnectionThreads::seat);
+        let thread = seat.as_ref().map_or_else(Handle::current, |seat| seat.runtime.clone());
+        // Registered anew with its thread's reactor.
+        let Ok(stream) = stream.into_std() else { continue };
+        let (tls, stop) = (tls.clone(), stop.clone());
+        let requests = OfConnection {
+            router: TowerToHyperService::new(router.clone()),
+            searches: searches.clone(),
+            carried: connections.open(),
+            seat,
+            runtime: Handle::current(),
+        };
+        let conversation = async move {
             let _permit = permit;
+            let Ok(stream) = TcpStream::from_std(stream) else { return };
             match tls {
-                None => converse(stream, router, carried, stop).await,
+                None => converse(stream, requests, stop).await,
                 Some(acceptor) => {
                     if let Some(stream) = handshake(&acceptor, stream).await {
-                        converse(stream, router, carried, stop).await;
+                        converse(stream, requests, stop).await;
                     }
                 }
             }
-        });
+        };
+        conversations.spawn_on(conversation, &thread);
     }
     drop(listener);
     conversations.close();
@@ -225,8 +255,7 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<tokio_ru
 
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: Router,
-    carried: Carried,
+    requests: OfConnection,
     stop: CancellationToken,
 ) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -240,11 +269,9 @@ async fn converse(
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
         .keep_alive_interval(KEEP_ALIVE);
-    let requests = OfConnection {
-        router: TowerToHyperService::new(router),
-        carried: carried.clone(),
-    };
+    let carried = requests.carried.clone();
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), requests));
     let time_left = tokio::select! {
         ended = connection.as_mut() => return note_end(ended),
@@ -265,19 +292,42 @@ fn note_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     }
 }
 
-/// Gives each request what its connection carried.
+/// Gives each request what its connection carried, and a place to run.
 struct OfConnection {
     router: TowerToHyperService<Router>,
+    /// What answers searches; `None`: nobody but the router.
+    searches: Option<Searches>,
     carried: Carried,
+    seat: Option<Seat>,
+    /// For requests that may take long, or begin work that outlives their connection.
+    runtime: Handle,
 }
 
 impl Service<Request<Incoming>> for OfConnection {
-    type Response = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Response;
-    type Error = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Error;
-    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+    type Response = Response;
+    type Error = std::convert::Infallible;
+    type Future = BoxFuture<'static, Result<Response, Self::Error>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if let Some(seat) = &self.seat {
+            seat.used();
+        }
         request.extensions_mut().insert(self.carried.clone());
-        self.router.call(request)
+        if let Some(searches) = self.searches.as_ref().filter(|_| Searches::takes(&request)) {
+            let under_way = UnderWay::begin();
+            let answer = searches.clone().answer(request);
+            return async move {
+                let _under_way = under_way;
+                Ok(answer.await)
+            }
+            .boxed();
+        }
+        let task = AbortOnDropHandle::new(self.runtime.spawn(self.router.call(request)));
+        async move {
+            // It panicked, or the process is ending.
+            task.await
+                .unwrap_or_else(|_| Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response()))
+        }
+        .boxed()
     }
 }

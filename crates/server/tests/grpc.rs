@@ -235,3 +235,109 @@ async fn users_have_to_say_who_they_are() {
     assert!(client.list_databases(request(Some("root:changed"))).await.is_ok());
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn searches_that_come_together_are_each_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(&dir, false).await;
+    let mut client = client(&running).await;
+    make_collection(&mut client, "books").await;
+    client.insert(rows("books", 500)).await.unwrap();
+    let ids_of = |found: milvus::SearchResults| {
+        assert_eq!(found.status.unwrap().code, 0);
+        let Some(schema::i_ds::IdField::IntId(ids)) = found.results.unwrap().ids.unwrap().id_field else {
+            panic!("no integer ids")
+        };
+        ids.data
+    };
+    // On one connection, some of them beside requests of other kinds.
+    let mut together = tokio::task::JoinSet::new();
+    for row in 1..200_u16 {
+        let mut client = client.clone();
+        together.spawn(async move {
+            if row % 10 == 0 {
+                client.get_version(milvus::GetVersionRequest::default()).await.unwrap();
+            }
+            let found = client.search(search("books", [f32::from(row) + 0.1, 0.5])).await;
+            (i64::from(row), found.unwrap().into_inner())
+        });
+    }
+    while let Some(done) = together.join_next().await {
+        let (row, found) = done.unwrap();
+        assert_eq!(ids_of(found), [row, row + 1, row - 1]);
+    }
+    // Many queries in one request, which takes several frames from a client that sends small ones.
+    let mut many = search("books", [0.0, 0.0]);
+    let vectors = (0..4_000_u16).map(|row| [f32::from(row % 400) + 0.1, 0.5]);
+    let placeholder = PlaceholderValue {
+        tag: "$0".into(),
+        r#type: PlaceholderType::FloatVector as i32,
+        values: vectors
+            .map(|vector| vector.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into())
+            .collect(),
+        element_level: false,
+    };
+    let group = PlaceholderGroup {
+        placeholders: vec![placeholder],
+    };
+    many.search_input = Some(SearchInput::PlaceholderGroup(group.encode_to_vec().into()));
+    many.nq = 4_000;
+    let ids = ids_of(client.search(many).await.unwrap().into_inner());
+    assert_eq!(ids.len(), 12_000);
+    assert!(ids.chunks(3).enumerate().all(|(query, ids)| ids[0] == (query % 400) as i64));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn searches_keep_the_rules_of_all_requests() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(&dir, true).await;
+    let mut client = client(&running).await;
+    let with_token = |message: milvus::SearchRequest, token: &str| {
+        let mut request = Request::new(message);
+        let value = STANDARD.encode(token).parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+        request
+    };
+    let wanted = || search("books", [0.0, 0.0]);
+    assert_eq!(client.search(wanted()).await.unwrap_err().code(), Code::Unauthenticated);
+    for token in ["root:wrong", "nobody:Milvus", "root"] {
+        let refused = client.search(with_token(wanted(), token)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated, "{token}");
+    }
+    // Verified once and remembered after that, until the password changes.
+    for _ in 0..3 {
+        let found = client.search(with_token(wanted(), "root:Milvus")).await.unwrap();
+        assert_eq!(found.into_inner().status.unwrap().code, 100);
+    }
+    let mut change = Request::new(milvus::UpdateCredentialRequest {
+        username: "root".into(),
+        old_password: STANDARD.encode("Milvus"),
+        new_password: STANDARD.encode("changed"),
+        ..milvus::UpdateCredentialRequest::default()
+    });
+    let token = STANDARD.encode("root:Milvus").parse().unwrap();
+    change.metadata_mut().insert("authorization", token);
+    assert_eq!(client.update_credential(change).await.unwrap().into_inner().code, 0);
+    let refused = client.search(with_token(wanted(), "root:Milvus")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert!(client.search(with_token(wanted(), "root:changed")).await.is_ok());
+    // A message beyond the limit is final, and the connection goes on.
+    let mut large = wanted();
+    large.dsl = "x".repeat(65 << 20);
+    let refused = client.search(with_token(large, "root:changed")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().contains("67108864"));
+    assert!(client.search(with_token(wanted(), "root:changed")).await.is_ok());
+    // All of it is counted.
+    let counted = running.node.metrics.render(&running.node.engine).await.unwrap();
+    let counted = String::from_utf8(counted).unwrap();
+    for line in [
+        "saker_rpc_total{code=\"100\",rpc=\"Search\"} 5",
+        "saker_grpc_refused_total{rpc=\"Search\",status=\"16\"} 5",
+        "saker_grpc_refused_total{rpc=\"Search\",status=\"8\"} 1",
+    ] {
+        assert!(counted.lines().any(|found| found == line), "{line} is not in\n{counted}");
+    }
+    running.stop().await;
+}

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use saker_keyring::{HEADER_BYTES, ZoneId, ZoneKeyVersion, wrapping_version};
 use saker_storage::{
     FileId, Log, LogAppender, LogError, LogSegmentContents, LogSegmentInfo, LogSequence, MetaBatch, MetaError, MetaKey,
-    MetaOperation, MetaStore, ObjectInfo, ObjectPath, ObjectStore, SealedHeader, SealedLogHeader, SealedObject,
+    MetaOperation, MetaStore, ObjectInfo, ObjectPath, ObjectReader, ObjectStore, SealedHeader, SealedLogHeader, SealedObject,
     StoreError, StreamId, Unverified,
 };
 use tokio::sync::RwLock;
@@ -73,6 +73,9 @@ impl ObjectStore for Objects {
     }
     async fn get_range(&self, path: &ObjectPath, range: Range<u64>) -> Result<Unverified, StoreError> {
         self.0.get_range(path, range).await
+    }
+    async fn open(&self, path: &ObjectPath) -> Result<Arc<dyn ObjectReader>, StoreError> {
+        self.0.open(path).await
     }
     async fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
         self.0.size(path).await

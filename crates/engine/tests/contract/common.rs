@@ -12,7 +12,7 @@ use std::{
 
 use saker_engine::{
     Clock, CollectionSpec, Engine, EngineConfig, Error, Event, EventSink, Filter, IndexRequest, LoadState, PrimaryKeys,
-    QueryRequest, SearchRequest, SearchResult, Stores, SystemClock,
+    Queries, QueryRequest, SearchRequest, SearchResult, Stores, SystemClock,
 };
 use saker_keyring::RootKeyId;
 use saker_model::{CollectionSchema, Column, ColumnData, ConsistencyLevel, DataType, FieldId, FieldSchema, RowBatch};
@@ -172,6 +172,7 @@ pub fn spec_of(name: &str, fields: Vec<FieldSchema>, dynamic: bool) -> Collectio
             description: String::new(),
             fields,
             enable_dynamic_field: dynamic,
+            functions: Vec::new(),
         },
         shards: 1,
         consistency: ConsistencyLevel::Bounded,
@@ -259,7 +260,7 @@ pub fn search_request(database: &str, name: &str, id: i64, limit: usize) -> Sear
         database: database.into(),
         collection: name.into(),
         field: "vector".into(),
-        queries: vector(id),
+        queries: Queries::Dense(vector(id)),
         queries_count: 1,
         limit,
         output_fields: vec!["name".into()],

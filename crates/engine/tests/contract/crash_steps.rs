@@ -22,6 +22,7 @@ enum Step {
     CreateWithOwnKey,
     Write,
     Flush,
+    Compact,
     Rotate,
     Rewrap,
     Change,
@@ -50,6 +51,11 @@ struct World {
 impl World {
     /// `a/c`: 20 rows in files with one deleted, 5 in the log; `b` under another root key; `empty`.
     async fn new() -> Self {
+        Self::with_segments(1).await
+    }
+
+    /// The same with the 20 rows in so many segments.
+    async fn with_segments(segments: i64) -> Self {
         let cluster = Cluster::new();
         let second = cluster.kms.add_root();
         let engine = cluster.open().await;
@@ -60,8 +66,11 @@ impl World {
             .await
             .unwrap();
         collection(&engine, "a", "c", "FLAT").await;
-        insert(&engine, "a", "c", 0..20).await;
-        engine.flush("a", &["c".into()]).await.unwrap();
+        for segment in 0..segments {
+            let rows = 20 * segment / segments..20 * (segment + 1) / segments;
+            insert(&engine, "a", "c", rows).await;
+            engine.flush("a", &["c".into()]).await.unwrap();
+        }
         engine.delete("a", "c", None, filter("id == 7")).await.unwrap();
         insert(&engine, "a", "c", 20..25).await;
         collection(&engine, "b", "beside", "FLAT").await;
@@ -84,6 +93,7 @@ impl World {
             }
             Step::Write => return engine.insert("a", "c", None, rows(25..28)).await.is_ok(),
             Step::Flush => return engine.flush("a", &files).await.is_ok(),
+            Step::Compact => return compact(engine, &files, plan).await,
             Step::Move => {
                 let request = MoveRequest {
                     database: "a".into(),
@@ -252,6 +262,24 @@ impl World {
     }
 }
 
+/// Flushes, which makes small segments enough for a merge, and waits for that.
+async fn compact(engine: &Arc<Engine>, files: &[String], plan: &FaultPlan) -> bool {
+    for _ in 0..3_000 {
+        // A merge that failed is tried again after the next flush.
+        if engine.flush("a", files).await.is_ok()
+            && let Ok(segments) = engine.segments("a", "c").await
+            && segments.len() == 1
+        {
+            return true;
+        }
+        if plan.is_off() {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the segments are never put together");
+}
+
 /// Nobody watches the walk.
 struct Nobody;
 
@@ -272,7 +300,10 @@ async fn patiently<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut()
 }
 
 async fn at_every_write(steps: &[Step]) {
-    let world = World::new().await;
+    at_every_write_in(World::new().await, steps).await;
+}
+
+async fn at_every_write_in(world: World, steps: &[Step]) {
     for step in steps {
         for how in [Interruption::PowerOff, Interruption::DoneButFailed] {
             let mut writes = 0;
@@ -297,6 +328,11 @@ async fn creating_at_every_write() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writing_and_flushing_at_every_write() {
     at_every_write(&[Step::Write, Step::Flush]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn putting_segments_together_at_every_write() {
+    at_every_write_in(World::with_segments(3).await, &[Step::Compact]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@ use crate::common::{
     Cluster, brute_force, collection, count, field, filter, ids, index_and_load, insert, ints, loaded, name_of,
     named_rows, query_request, rows, search, search_request, spec, spec_of, vector,
 };
-use saker_engine::{ErrorKind, LoadState, PrimaryKeys, SearchParams};
+use saker_engine::{ErrorKind, LoadState, PrimaryKeys, Queries, SearchParams};
 use saker_model::{Column, ColumnData, DataType, FieldId, RowBatch};
 
 const DB: &str = "zone";
@@ -344,7 +344,7 @@ async fn wrong_requests_say_what_is_wrong() {
     collection(&engine, "default", "c", "FLAT").await;
     insert(&engine, "default", "c", 0..5).await;
     let mut request = search_request("default", "c", 3, 5);
-    request.queries.truncate(4);
+    request.queries = Queries::Dense(vec![0.5; 4]);
     let error = engine.search(request).await.unwrap_err();
     assert_eq!(
         error.message,
@@ -358,7 +358,7 @@ async fn wrong_requests_say_what_is_wrong() {
         "metric type not match: invalid parameter[expected=L2][actual=COSINE]"
     );
     let mut request = search_request("default", "c", 3, 5);
-    request.queries[0] = f32::NAN;
+    request.queries = Queries::Dense(vec![f32::NAN; 8]);
     assert_eq!(
         engine.search(request).await.unwrap_err().kind,
         ErrorKind::InvalidParameter

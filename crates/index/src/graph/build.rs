@@ -11,15 +11,15 @@ use std::thread;
 use saker_arena::{STACK_BYTES, leaving_no_trace};
 
 use super::GraphParams;
+use super::codes::{Codes, Query};
 use super::links::{GrowingLinks, Links, NONE, Neighbours};
 use super::walk::{Ground, Scratch, Step};
-use crate::IndexError;
-use crate::codes::Codes;
-use crate::kernel;
+use crate::{IndexError, Metric};
 
 /// Builds the lists of all rows of `codes`, walks starting at `start`.
 pub(super) fn build(
     codes: &Codes,
+    metric: Metric,
     start: u32,
     params: &GraphParams,
     threads: usize,
@@ -27,8 +27,9 @@ pub(super) fn build(
     stop: &AtomicBool,
 ) -> Result<Links, IndexError> {
     let width = params.degree + params.degree * SLACK_PERCENT / 100 + 1;
+    let rows = Rows { codes, metric };
     let builder = Builder {
-        codes,
+        rows,
         links: GrowingLinks::new(codes.rows(), width),
         start,
         params,
@@ -45,7 +46,7 @@ pub(super) fn build(
         rows.for_each(|row| builder.trim(row, worker));
     })?;
     let mut links = builder.links.finish(params.degree);
-    connect(codes, &mut links, start, params.build_list, stop)?;
+    connect(rows, &mut links, start, params.build_list, stop)?;
     Ok(links)
 }
 
@@ -85,8 +86,26 @@ fn in_chunks<W: Default>(
     }
 }
 
-struct Builder<'a> {
+/// The rows to be joined, each of which takes the part of a query.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
     codes: &'a Codes,
+    metric: Metric,
+}
+
+impl Rows<'_> {
+    fn as_query(self, row: u32, out: &mut Query) {
+        self.codes.as_query(self.metric, row, out);
+    }
+
+    /// Whether the cost of row `b` for row `a` as a query may differ from that of `a` for `b`.
+    fn is_lopsided(self) -> bool {
+        self.metric == Metric::Ip
+    }
+}
+
+struct Builder<'a> {
+    rows: Rows<'a>,
     links: GrowingLinks,
     start: u32,
     params: &'a GraphParams,
@@ -97,15 +116,9 @@ struct Builder<'a> {
 #[derive(Default)]
 struct Worker {
     scratch: Scratch,
-    query: Vec<i16>,
+    query: Query,
     list: Vec<u32>,
     pruner: Pruner,
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.query);
-    }
 }
 
 impl Builder<'_> {
@@ -117,10 +130,10 @@ impl Builder<'_> {
             list,
             pruner,
         } = worker;
-        self.codes.as_query(row, query);
+        self.rows.as_query(row, query);
         let ground = Ground {
             links: &self.links,
-            codes: self.codes,
+            codes: self.rows.codes,
             start: self.start,
         };
         ground.walk(query, self.params.build_list, scratch);
@@ -128,7 +141,7 @@ impl Builder<'_> {
         pruner
             .pool
             .extend(scratch.expanded.iter().copied().filter(|step| step.row() != row));
-        pruner.select(self.codes, self.params, row);
+        pruner.select(self.rows, self.params, row);
         let chosen = std::mem::take(&mut pruner.chosen);
         // Rows that joined meanwhile may have linked back already: keep those.
         self.links.update(row, list, |list| {
@@ -145,7 +158,7 @@ impl Builder<'_> {
                 }
                 list.push(row);
                 if list.len() > self.width {
-                    pruner.shorten(self.codes, self.params, step.row(), query, list);
+                    pruner.shorten(self.rows, self.params, step.row(), list);
                 }
             });
         }
@@ -154,12 +167,10 @@ impl Builder<'_> {
 
     /// Brings the list of `row` down to the final degree.
     fn trim(&self, row: u32, worker: &mut Worker) {
-        let Worker {
-            query, list, pruner, ..
-        } = worker;
+        let Worker { list, pruner, .. } = worker;
         self.links.update(row, list, |list| {
             if list.len() > self.params.degree {
-                pruner.shorten(self.codes, self.params, row, query, list);
+                pruner.shorten(self.rows, self.params, row, list);
             }
         });
     }
@@ -173,9 +184,9 @@ struct Pruner {
     /// Those chosen by the last selection.
     chosen: Vec<Step>,
     states: Vec<State>,
-    query: Vec<i16>,
+    query: Query,
     costs: Vec<u32>,
-    rows: Vec<u32>,
+    compared: Vec<u32>,
 }
 
 /// How far the comparison of one candidate with the chosen ones has come.
@@ -189,18 +200,11 @@ struct State {
     compared: usize,
 }
 
-impl Drop for Pruner {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.query);
-    }
-}
-
 impl Pruner {
-    /// Replaces `list`, neighbours of `row`, by at most the final degree of them. `query` is overwritten.
-    fn shorten(&mut self, codes: &Codes, params: &GraphParams, row: u32, query: &mut Vec<i16>, list: &mut Vec<u32>) {
-        let joining = std::mem::take(query);
-        codes.as_query(row, &mut self.query);
-        kernel::l2_codes_of_rows(&self.query, codes.as_slice(), codes.stride(), list, &mut self.costs);
+    /// Replaces `list`, neighbours of `row`, by at most the final degree of them.
+    fn shorten(&mut self, rows: Rows<'_>, params: &GraphParams, row: u32, list: &mut Vec<u32>) {
+        rows.as_query(row, &mut self.query);
+        rows.codes.costs(&self.query, list, &mut self.costs);
         self.pool.clear();
         self.pool.extend(
             self.costs
@@ -208,22 +212,21 @@ impl Pruner {
                 .zip(list.iter())
                 .map(|(&cost, &row)| Step::new(cost, row)),
         );
-        self.select(codes, params, row);
+        self.select(rows, params, row);
         list.clear();
         list.extend(self.chosen.iter().map(|step| step.row()));
-        *query = joining;
     }
 
     /// Robust prune: goes through the pool from near to far and chooses a candidate unless a chosen one is nearer to it
     /// than the row is, by a factor of more than alpha; first with alpha 1, then, while there is room, with the full one.
-    fn select(&mut self, codes: &Codes, params: &GraphParams, row: u32) {
+    fn select(&mut self, rows: Rows<'_>, params: &GraphParams, row: u32) {
         let Self {
             pool,
             chosen,
             states,
             query,
             costs,
-            rows,
+            compared,
         } = self;
         pool.sort_unstable();
         pool.dedup();
@@ -235,19 +238,20 @@ impl Pruner {
             compared: 0,
         }));
         // Under inner product all costs are those of the candidate as a query: only they compare with each other.
-        if codes.is_lopsided() {
+        if rows.is_lopsided() {
             for (candidate, state) in pool.iter().zip(states.iter_mut()) {
-                codes.as_query(candidate.row(), query);
-                state.cost = kernel::l2_codes(query, codes.row(row));
+                rows.as_query(candidate.row(), query);
+                rows.codes.costs(query, &[row], costs);
+                state.cost = costs[0];
             }
         }
-        let alpha = if codes.is_lopsided() {
+        let alpha = if rows.is_lopsided() {
             params.alpha.clamp(1.0, ALPHA_LOPSIDED_MAX)
         } else {
             params.alpha.max(1.0)
         };
         chosen.clear();
-        rows.clear();
+        compared.clear();
         for alpha in [1.0, alpha] {
             for (candidate, state) in pool.iter().zip(states.iter_mut()) {
                 if chosen.len() >= params.degree {
@@ -257,12 +261,11 @@ impl Pruner {
                     continue;
                 }
                 if state.compared < chosen.len() {
-                    codes.as_query(candidate.row(), query);
+                    rows.as_query(candidate.row(), query);
                 }
                 while state.compared < chosen.len() && state.occlusion <= alpha {
-                    let end = rows.len().min(state.compared + COMPARE_ROWS);
-                    let batch = &rows[state.compared..end];
-                    kernel::l2_codes_of_rows(query, codes.as_slice(), codes.stride(), batch, costs);
+                    let end = compared.len().min(state.compared + COMPARE_ROWS);
+                    rows.codes.costs(query, &compared[state.compared..end], costs);
                     for (&between, other) in costs.iter().zip(&chosen[state.compared..]) {
                         if other > candidate {
                             continue;
@@ -278,7 +281,7 @@ impl Pruner {
                 }
                 if state.occlusion <= alpha {
                     chosen.push(*candidate);
-                    rows.push(candidate.row());
+                    compared.push(candidate.row());
                     state.occlusion = f32::INFINITY;
                 }
             }
@@ -287,12 +290,13 @@ impl Pruner {
 }
 
 /// Links every row that no walk could reach from one that walks do reach.
-fn connect(codes: &Codes, links: &mut Links, start: u32, list: usize, stop: &AtomicBool) -> Result<(), IndexError> {
+fn connect(rows: Rows<'_>, links: &mut Links, start: u32, list: usize, stop: &AtomicBool) -> Result<(), IndexError> {
+    let codes = rows.codes;
     if codes.rows() == 0 {
         return Ok(());
     }
     let mut scratch = Scratch::default();
-    let mut query = zeroize::Zeroizing::new(Vec::new());
+    let mut query = Query::default();
     let mut reached = vec![false; codes.rows()];
     let mut pending = vec![start];
     reached[start as usize] = true;
@@ -311,7 +315,7 @@ fn connect(codes: &Codes, links: &mut Links, start: u32, list: usize, stop: &Ato
         if stop.load(Ordering::Relaxed) {
             return Err(IndexError::Stopped);
         }
-        codes.as_query(lost, &mut query);
+        rows.as_query(lost, &mut query);
         Ground {
             links: &*links,
             codes,

@@ -1,28 +1,31 @@
-//! Bytes of a saved graph, version 1. All numbers are little-endian.
+//! Bytes of a saved graph, version 2. All numbers are little-endian.
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 4 | `SKGR` |
-//! | 4 | version, 1 |
+//! | 4 | version, 2 |
 //! | 4 | metric: 0 L2, 1 inner product, 2 cosine |
-//! | 4 | 1 if a value is added to each vector, else 0 |
+//! | 4 | 1 if a value is added to each vector, else 0; 1 only under cosine |
 //! | 4 | dimension |
 //! | 4 | rows |
 //! | 4 | degree |
 //! | 4 | start row; 0 if there are no rows |
-//! | 4 | largest norm, `f32` |
+//! | 4 | bits of a code, 7 or 4 |
 //! | 4 | scale, `f32` |
 //! | 4 × (dimension + added) | center, `f32` |
 //! | 4 × rows × degree | neighbours, `u32`; all ones after a row's last |
 //!
 //! Neither vectors nor codes are saved: vectors live in their own column, and codes follow from them.
+//!
+//! Version 1 is read too. It has the largest norm in place of the bits; its scale is that of codes of 8 bits; under inner
+//! product a value is added, with a center of its own, that is not used any more.
 
 use std::sync::Mutex;
 
+use super::codes::{CodeBits, Encoder};
 use super::links::{Links, NONE};
 use super::{DEGREE_MIN, GraphIndex, GraphParams};
-use crate::codes::Encoder;
-use crate::{IndexError, Metric, Vectors};
+use crate::{IndexError, Metric, Vectors, kernel};
 
 impl GraphIndex {
     /// The graph as bytes for [`Self::from_bytes`], without vectors and codes. They tell which rows are near each other
@@ -50,7 +53,12 @@ impl GraphIndex {
         for number in [VERSION, metric, u32::from(encoder.extra), dim, rows, degree, self.start] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        for number in [encoder.norm_max, encoder.scale].iter().chain(&encoder.center) {
+        let bits: u32 = match encoder.bits {
+            CodeBits::Seven => 7,
+            CodeBits::Four => 4,
+        };
+        bytes.extend_from_slice(&bits.to_le_bytes());
+        for number in std::iter::once(&encoder.scale).chain(&encoder.center) {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         for number in entries {
@@ -77,13 +85,14 @@ impl GraphIndex {
         let (header, numbers) = numbers.split_first_chunk::<9>().ok_or(corrupt("it is too short"))?;
         let [version, kind, extra, dim, rows, degree, start] =
             [0, 1, 2, 3, 4, 5, 6].map(|index| u32::from_le_bytes(header[index]));
-        let [norm_max, scale] = [header[7], header[8]].map(f32::from_le_bytes);
-        if version != VERSION {
-            return Err(IndexError::Version {
-                found: version,
-                known: VERSION,
-            });
-        }
+        let scale = f32::from_le_bytes(header[8]);
+        let (bits, scale) = match (version, u32::from_le_bytes(header[7])) {
+            (VERSION_EIGHT_BITS, _) => (CodeBits::Seven, scale * (f32::from(kernel::CODE_MAX) / 255.0)),
+            (VERSION, 7) => (CodeBits::Seven, scale),
+            (VERSION, 4) => (CodeBits::Four, scale),
+            (VERSION, _) => return Err(corrupt("its codes have another size")),
+            (found, _) => return Err(IndexError::Version { found, known: VERSION }),
+        };
         let expected = match metric {
             Metric::L2 => 0,
             Metric::Ip => 1,
@@ -92,9 +101,10 @@ impl GraphIndex {
         if kind != expected {
             return Err(corrupt("it was built for another metric"));
         }
-        let extra = match (metric, extra) {
-            (Metric::L2 | Metric::Cosine, 0) => false,
-            (Metric::Ip | Metric::Cosine, 1) => true,
+        let (extra, unused) = match (metric, extra, version) {
+            (Metric::L2 | Metric::Cosine, 0, _) | (Metric::Ip, 0, VERSION) => (false, 0),
+            (Metric::Ip, 1, VERSION_EIGHT_BITS) => (false, 1),
+            (Metric::Cosine, 1, _) => (true, 0),
             _ => return Err(corrupt("its added value does not fit its metric")),
         };
         let (dim, rows, degree) = (dim as usize, rows as usize, degree as usize);
@@ -108,15 +118,20 @@ impl GraphIndex {
             return Err(corrupt("its start row does not exist"));
         }
         let places = dim + usize::from(extra);
-        if rows.checked_mul(degree).and_then(|entries| entries.checked_add(places)) != Some(numbers.len()) {
+        if rows
+            .checked_mul(degree)
+            .and_then(|entries| entries.checked_add(places + unused))
+            != Some(numbers.len())
+        {
             return Err(corrupt("its length does not fit its counts"));
         }
-        let (center, entries) = numbers.split_at(places);
+        let (center, rest) = numbers.split_at(places);
+        let entries = &rest[unused..];
         let center = center.iter().map(|&number| f32::from_le_bytes(number)).collect();
         let encoder = Encoder {
             metric,
+            bits,
             extra,
-            norm_max,
             scale,
             center,
         };
@@ -135,7 +150,8 @@ impl GraphIndex {
                 return Err(corrupt("a neighbour does not exist"));
             }
         }
-        let codes = encoder.encode_all(&vectors);
+        let mut codes = encoder.encode_all(&vectors);
+        codes.keep_squares_if_needed(metric);
         Ok(Self {
             vectors,
             encoder,
@@ -148,6 +164,8 @@ impl GraphIndex {
 }
 
 const MAGIC: &[u8; 4] = b"SKGR";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The version before.
+const VERSION_EIGHT_BITS: u32 = 1;
 /// Everything before the center.
 const HEADER_BYTES: usize = 40;

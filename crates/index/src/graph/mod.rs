@@ -1,10 +1,16 @@
-//! The graph index: walks over eight-bit codes find candidates, the `f32` vectors give them their exact scores.
+//! The graph index: walks over codes of few bits find candidates, the vectors themselves give them their exact scores.
 //!
-//! Start at [`GraphIndex`]; `build` makes the graph, `walk` searches it, `format` saves and opens it.
+//! Start at [`GraphIndex`]; `codes` makes vectors small, `build` makes the graph, `walk` searches it, `rerank` scores what a
+//! walk found, `format` saves and opens it.
 
 mod build;
+mod codes;
+mod disk;
 mod format;
 mod links;
+mod lists;
+mod masked;
+mod rerank;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -13,11 +19,12 @@ use std::collections::BinaryHeap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
+pub use self::codes::CodeBits;
+use self::codes::{Codes, Encoder, Query};
 use self::links::Links;
+pub use self::lists::ListIndex;
 use self::walk::{Ground, Scratch, Step};
-use crate::codes::{Codes, Encoder};
-use crate::flat::{Best, cosine, flat_search};
-use crate::{Hit, IndexError, Metric, RowMask, Vectors, kernel};
+use crate::{Hit, IndexError, Metric, RowMask, Vectors, exact_search, kernel};
 
 /// How a graph is built. Larger values give better recall and cost build time, `degree` memory too.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +36,8 @@ pub struct GraphParams {
     /// How much a longer detour is worth a direct link: a candidate is left out if a chosen neighbour is nearer to it by
     /// more than this factor, in squared distance. From 1 up; more gives fuller lists. What is below 1 counts as 1.
     pub alpha: f32,
+    /// Size of the codes that searches walk over. The graph is built over codes of seven bits in any case.
+    pub code_bits: CodeBits,
 }
 
 impl GraphParams {
@@ -57,6 +66,7 @@ impl Default for GraphParams {
             degree: 32,
             build_list: 128,
             alpha: 1.2,
+            code_bits: CodeBits::Seven,
         }
     }
 }
@@ -90,10 +100,17 @@ impl GraphIndex {
         stop: &AtomicBool,
     ) -> Result<Self, IndexError> {
         params.check()?;
-        let encoder = Encoder::fit(&vectors, metric);
-        let codes = encoder.encode_all(&vectors);
-        let start = central_row(&codes);
-        let links = build::build(&codes, start, params, threads, progress, stop)?;
+        let mut encoder = Encoder::fit(&vectors, metric, CodeBits::Seven);
+        let mut codes = encoder.encode_all(&vectors);
+        codes.keep_squares();
+        let start = codes.start_row(metric);
+        let links = build::build(&codes, metric, start, params, threads, progress, stop)?;
+        if params.code_bits != CodeBits::Seven {
+            drop(codes);
+            encoder = Encoder::fit(&vectors, metric, params.code_bits);
+            codes = encoder.encode_all(&vectors);
+        }
+        codes.keep_squares_if_needed(metric);
         Ok(Self {
             vectors,
             encoder,
@@ -140,27 +157,22 @@ impl GraphIndex {
         // A query without a direction has the same cosine with everything; only the exact search answers it well.
         let aimless = query.iter().any(|value| !value.is_finite())
             || self.encoder.metric == Metric::Cosine && kernel::dot(query, query) == 0.0;
-        if k == 0 || aimless || allowed <= ef.saturating_mul(EXACT_FACTOR) {
-            return Ok(flat_search(
-                self.encoder.metric,
-                self.vectors.as_slice(),
-                dim,
-                query,
-                k,
-                mask,
-            ));
+        if k == 0 || aimless || dim <= EXACT_DIM_MAX || allowed <= ef.saturating_mul(EXACT_FACTOR) {
+            return Ok(exact_search(self.encoder.metric, &self.vectors, query, k, mask));
         }
-        let walks = self.walk_rows(ef, allowed) < allowed as f64;
+        let walks = self.walk_rows(ef) < allowed as f64;
         Ok(self.with_scratch(|scratch| {
-            let codes = self.encoder.encode_query(query);
+            let mut weights = std::mem::take(&mut scratch.query);
+            self.encoder.encode_query(query, &mut weights);
             match mask.filter(|_| allowed < rows) {
-                _ if !walks => self.scan(&codes, ef, mask, scratch),
-                None => self.ground().walk(&codes, ef, scratch),
-                Some(mask) => self.ground().walk_masked(&codes, ef, mask, scratch),
+                Some(mask) => self.search_among(&weights, k, ef, mask, allowed, scratch),
+                None if walks => self.ground().walk(&weights, ef, scratch),
+                None => self.scan(&weights, ef, None, scratch),
             }
-            // Codes order well enough that the true best are never in the far part of a long list.
-            let reranked = k.saturating_mul(RERANK_FACTOR).max(ef / 2);
-            self.rerank(query, k, &scratch.nearest[..reranked.min(scratch.nearest.len())])
+            let hits = rerank::rerank(&self.vectors, self.encoder.metric, query, &weights, k, &scratch.nearest);
+            weights.wipe();
+            scratch.query = weights;
+            hits
         }))
     }
 
@@ -170,19 +182,18 @@ impl GraphIndex {
         self.links.memory_bytes() + self.codes.memory_bytes() + size_of_val(self.encoder.center.as_slice())
     }
 
-    /// How many rows a scan could compare in the time of a walk that returns `allowed` of all rows.
-    fn walk_rows(&self, ef: usize, allowed: usize) -> f64 {
-        let share = allowed as f64 / self.vectors.rows().max(1) as f64;
-        ef as f64 * self.links.width() as f64 * FRESH_SHARE * SCAN_ROWS_PER_WALK_ROW / share
+    /// How many rows a scan could compare in the time of a walk.
+    fn walk_rows(&self, ef: usize) -> f64 {
+        ef as f64 * self.links.width() as f64 * FRESH_SHARE * SCAN_ROWS_PER_WALK_ROW
     }
 
     /// Leaves the `list` nearest allowed rows by code in `scratch.nearest`.
-    fn scan(&self, query: &[i16], list: usize, mask: Option<RowMask<'_>>, scratch: &mut Scratch) {
+    fn scan(&self, query: &Query, list: usize, mask: Option<RowMask<'_>>, scratch: &mut Scratch) {
         let mut nearest = BinaryHeap::with_capacity(list.min(self.codes.rows()) + 1);
         let Scratch { rows, costs, .. } = scratch;
         rows.clear();
         let mut compare = |rows: &mut Vec<u32>| {
-            kernel::l2_codes_of_rows(query, self.codes.as_slice(), self.codes.stride(), rows, costs);
+            self.codes.costs(query, rows, costs);
             for (&cost, &row) in costs.iter().zip(rows.iter()) {
                 let step = Step::new(cost, row);
                 if nearest.len() < list {
@@ -208,34 +219,6 @@ impl GraphIndex {
         }
         compare(rows);
         scratch.nearest = nearest.into_sorted_vec();
-    }
-
-    /// The `k` best of `candidates` by their exact scores.
-    fn rerank(&self, query: &[f32], k: usize, candidates: &[Step]) -> Vec<Hit> {
-        let metric = self.encoder.metric;
-        let query_squared = kernel::dot(query, query);
-        let mut best = Best::new(metric, k);
-        for (index, step) in candidates.iter().enumerate() {
-            if let Some(ahead) = candidates.get(index + RERANK_AHEAD) {
-                self.vectors
-                    .row(ahead.row() as usize)
-                    .chunks(16)
-                    .take(4)
-                    .for_each(kernel::prefetch);
-            }
-            let row = step.row() as usize;
-            let vector = self.vectors.row(row);
-            let score = match metric {
-                Metric::L2 => kernel::l2(query, vector),
-                Metric::Ip => kernel::dot(query, vector),
-                Metric::Cosine => {
-                    let (dot, squared) = kernel::dot_and_square(query, vector);
-                    cosine(dot, query_squared, squared)
-                }
-            };
-            best.offer(row, score);
-        }
-        best.into_hits()
     }
 
     fn ground(&self) -> Ground<'_, Links> {
@@ -269,15 +252,6 @@ impl std::fmt::Debug for GraphIndex {
     }
 }
 
-/// The row nearest to the middle of all: every walk starts there.
-fn central_row(codes: &Codes) -> u32 {
-    let middle = vec![128i16; codes.stride()];
-    #[expect(clippy::cast_possible_truncation, reason = "the number of rows is below 2^31")]
-    let rows = 0..codes.rows() as u32;
-    rows.min_by_key(|&row| kernel::l2_codes(&middle, codes.row(row)))
-        .unwrap_or(0)
-}
-
 /// Smallest degree that can join rows to more than a chain.
 const DEGREE_MIN: usize = 2;
 /// Up to this many times `ef` allowed rows, comparing all of them exactly is as fast as ranking them by code first.
@@ -288,9 +262,8 @@ const FRESH_SHARE: f64 = 0.65;
 const SCAN_ROWS_PER_WALK_ROW: f64 = 3.0;
 /// Rows that a scan compares at once: their codes are fetched together and stay in the innermost cache.
 const SCAN_BATCH_ROWS: usize = 64;
-/// Candidates that get an exact score, at least so many times `k`.
-const RERANK_FACTOR: usize = 4;
-/// How many rows ahead of the one being scored the vectors are fetched.
-const RERANK_AHEAD: usize = 8;
+/// Up to this dimension all rows are compared exactly: codes of so few values cannot tell near rows apart, and a row is
+/// hardly longer than its code.
+const EXACT_DIM_MAX: usize = 4;
 /// Scratches kept for reuse: as many as searches run at once, beyond which they are made afresh.
 const SCRATCHES_MAX: usize = 64;

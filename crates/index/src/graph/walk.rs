@@ -1,12 +1,8 @@
 //! Best-first walks over a graph: from the start row towards a query, keeping the nearest rows seen.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
+use super::codes::{Codes, Query};
 use super::links::Neighbours;
-use crate::RowMask;
-use crate::codes::Codes;
-use crate::kernel;
+use super::masked::Sample;
 
 /// A row and its cost in one integer that orders by cost, then by row. Its last bit says whether a walk has expanded it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -16,6 +12,9 @@ impl Step {
     pub(super) fn new(cost: u32, row: u32) -> Self {
         Self(u64::from(cost) << 32 | u64::from(row) << 1)
     }
+
+    /// After every other.
+    pub(super) const LAST: Self = Self(u64::MAX);
 
     pub(super) fn cost(self) -> u32 {
         (self.0 >> 32) as u32
@@ -29,27 +28,31 @@ impl Step {
         self.0 as u32 >> 1
     }
 
-    fn is_expanded(self) -> bool {
+    pub(super) fn is_expanded(self) -> bool {
         self.0 & 1 == 1
     }
 
-    fn expanded(self) -> Self {
+    pub(super) fn expanded(self) -> Self {
         Self(self.0 | 1)
     }
 }
 
-/// Memory that walks reuse. It holds row numbers and costs, no vectors.
+/// Memory that walks reuse. Between searches it holds row numbers and costs, nothing of vectors.
 #[derive(Default)]
 pub(super) struct Scratch {
+    /// Empty but for its memory while no search is under way.
+    pub(super) query: Query,
     /// The nearest rows seen, best first: the answer of a walk.
     pub(super) nearest: Vec<Step>,
     /// Rows in the order in which the walk expanded them.
     pub(super) expanded: Vec<Step>,
-    seen: Seen,
+    pub(super) seen: Seen,
     /// Rows to compare at once, and what came out.
     pub(super) rows: Vec<u32>,
     pub(super) costs: Vec<u32>,
-    frontier: BinaryHeap<Reverse<Step>>,
+    /// Rows that are not allowed, of whose neighbours some may be.
+    pub(super) bridges: Vec<u32>,
+    pub(super) sample: Sample,
 }
 
 /// What a walk walks over.
@@ -62,7 +65,7 @@ pub(super) struct Ground<'a, N> {
 
 impl<N: Neighbours> Ground<'_, N> {
     /// Leaves the `list` nearest rows found in `scratch.nearest` and the expanded ones in `scratch.expanded`.
-    pub(super) fn walk(&self, query: &[i16], list: usize, scratch: &mut Scratch) {
+    pub(super) fn walk(&self, query: &Query, list: usize, scratch: &mut Scratch) {
         self.begin(query, scratch);
         let first = Step::new(scratch.costs[0], self.start);
         scratch.nearest.push(first);
@@ -90,54 +93,17 @@ impl<N: Neighbours> Ground<'_, N> {
         }
     }
 
-    /// Leaves the `list` nearest rows found that are in `mask` in `scratch.nearest`. The walk passes through rows outside
-    /// of it, and ends when nothing unexpanded is nearer than the worst of a full list.
-    pub(super) fn walk_masked(&self, query: &[i16], list: usize, mask: RowMask<'_>, scratch: &mut Scratch) {
-        self.begin(query, scratch);
-        scratch.frontier.clear();
-        let first = Step::new(scratch.costs[0], self.start);
-        scratch.frontier.push(Reverse(first));
-        if mask.contains(self.start as usize) {
-            scratch.nearest.push(first);
-        }
-        while let Some(Reverse(step)) = scratch.frontier.pop() {
-            if is_full_of_nearer(&scratch.nearest, list, step) {
-                break;
-            }
-            self.expand(query, step.row(), scratch);
-            if let Some(Reverse(after)) = scratch.frontier.peek() {
-                self.links.prefetch(after.row());
-            }
-            for index in 0..scratch.rows.len() {
-                let found = Step::new(scratch.costs[index], scratch.rows[index]);
-                if is_full_of_nearer(&scratch.nearest, list, found) {
-                    continue;
-                }
-                scratch.frontier.push(Reverse(found));
-                if mask.contains(found.row() as usize) {
-                    insert(&mut scratch.nearest, found, list);
-                }
-            }
-        }
-    }
-
-    fn begin(&self, query: &[i16], scratch: &mut Scratch) {
+    fn begin(&self, query: &Query, scratch: &mut Scratch) {
         scratch.nearest.clear();
         scratch.expanded.clear();
         scratch.seen.clear(self.codes.rows());
         scratch.seen.insert(self.start);
-        kernel::l2_codes_of_rows(
-            query,
-            self.codes.as_slice(),
-            self.codes.stride(),
-            &[self.start],
-            &mut scratch.costs,
-        );
+        self.codes.costs(query, &[self.start], &mut scratch.costs);
     }
 
     /// Leaves the neighbours of `row` that were not seen before in `scratch.rows`, their costs in `scratch.costs`.
     #[inline]
-    fn expand(&self, query: &[i16], row: u32, scratch: &mut Scratch) {
+    fn expand(&self, query: &Query, row: u32, scratch: &mut Scratch) {
         let Scratch { seen, rows, costs, .. } = scratch;
         rows.clear();
         self.links.each(row, |neighbour| {
@@ -145,13 +111,13 @@ impl<N: Neighbours> Ground<'_, N> {
                 rows.push(neighbour);
             }
         });
-        kernel::l2_codes_of_rows(query, self.codes.as_slice(), self.codes.stride(), rows, costs);
+        self.codes.costs(query, rows, costs);
     }
 }
 
 /// Puts `found` where it belongs in `nearest`, which keeps at most `list` steps, and says where that was.
 #[inline]
-fn insert(nearest: &mut Vec<Step>, found: Step, list: usize) -> Option<usize> {
+pub(super) fn insert(nearest: &mut Vec<Step>, found: Step, list: usize) -> Option<usize> {
     if is_full_of_nearer(nearest, list, found) {
         return None;
     }
@@ -170,13 +136,13 @@ fn is_full_of_nearer(nearest: &[Step], list: usize, step: Step) -> bool {
 
 /// The rows that a walk has met: one bit each, and a note of which words to clear before the next walk.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     words: Vec<u64>,
     touched: Vec<u32>,
 }
 
 impl Seen {
-    fn clear(&mut self, rows: usize) {
+    pub(super) fn clear(&mut self, rows: usize) {
         let words = rows.div_ceil(64);
         if self.words.len() != words || self.touched.len() > words / 8 {
             self.words.clear();
@@ -189,9 +155,14 @@ impl Seen {
         self.touched.clear();
     }
 
+    #[inline]
+    pub(super) fn contains(&self, row: u32) -> bool {
+        self.words[row as usize / 64] >> (row % 64) & 1 == 1
+    }
+
     /// Whether `row` is new.
     #[inline]
-    fn insert(&mut self, row: u32) -> bool {
+    pub(super) fn insert(&mut self, row: u32) -> bool {
         let word = &mut self.words[row as usize / 64];
         let bit = 1 << (row % 64);
         if *word & bit != 0 {

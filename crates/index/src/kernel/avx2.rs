@@ -6,18 +6,17 @@
 
 use std::arch::x86_64::{
     __m256, __m256i, _mm_add_epi32, _mm_add_ps, _mm_add_ss, _mm_cvtsi128_si32, _mm_cvtss_f32, _mm_loadu_si128,
-    _mm_movehl_ps, _mm_shuffle_epi32, _mm_shuffle_ps, _mm256_add_epi32, _mm256_add_ps, _mm256_castps256_ps128,
-    _mm256_castsi256_si128, _mm256_cvtepu8_epi16, _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sub_epi16,
-    _mm256_sub_ps,
+    _mm_movehl_ps, _mm_shuffle_epi32, _mm_shuffle_ps, _mm_storeu_si128, _mm256_add_epi16, _mm256_add_epi32,
+    _mm256_add_ps, _mm256_and_si256, _mm256_castps256_ps128, _mm256_castsi256_si128, _mm256_cvtepu8_epi16,
+    _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_srli_epi16, _mm256_sub_epi16, _mm256_sub_ps,
 };
 
-use super::{CODE_BLOCK, prefetch};
+use super::{CODE_BLOCK, DOT_BLOCK, HALF_BLOCK, LINE_BYTES, in_groups, prefetch, same_length};
 
 /// `f32` values in one register.
 const LANES: usize = 8;
-/// Bytes in one cache line.
-const LINE_BYTES: usize = 64;
 /// Lines of one row fetched ahead; the hardware's own prefetcher follows a longer row from there.
 const LINES_AHEAD: usize = 4;
 
@@ -72,7 +71,7 @@ pub(super) fn l2_codes(query: &[i16], row: &[u8]) -> u32 {
     let mut sums = [_mm256_setzero_si256(); 2];
     for (x, y) in query_blocks.iter().zip(row_blocks) {
         let (x_low, x_high) = load_query(x);
-        let (y_low, y_high) = load_codes(y);
+        let (y_low, y_high) = load_code_block(y);
         let low = _mm256_sub_epi16(x_low, y_low);
         let high = _mm256_sub_epi16(x_high, y_high);
         sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(low, low));
@@ -100,10 +99,117 @@ pub(super) fn l2_codes_of_rows(query: &[i16], codes: &[u8], stride: usize, rows:
     );
 }
 
-#[inline(always)]
-fn same_length<'a, 'b>(a: &'a [f32], b: &'b [f32]) -> (&'a [f32], &'b [f32]) {
-    let len = a.len().min(b.len());
-    (&a[..len], &b[..len])
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn dot_codes(weights: &[i8], row: &[u8]) -> i32 {
+    let (weight_blocks, _) = weights.as_chunks::<DOT_BLOCK>();
+    let (row_blocks, _) = row.as_chunks::<DOT_BLOCK>();
+    let mut sums = [_mm256_setzero_si256(); 2];
+    for (weights, codes) in weight_blocks.iter().zip(row_blocks) {
+        let (weights, codes) = (load_weights(weights), load_codes(codes));
+        for half in 0..2 {
+            sums[half] = add_products(sums[half], codes[half], weights[half]);
+        }
+    }
+    let zero = _mm256_setzero_si256();
+    totals([_mm256_add_epi32(sums[0], sums[1]), zero, zero, zero])[0].cast_signed()
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn dot_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize, rows: &[u32], dots: &mut Vec<u32>) {
+    in_groups(
+        codes,
+        stride,
+        rows,
+        dots,
+        |rows| dot_four_rows(weights, rows),
+        |row| dot_codes(weights, row).cast_unsigned(),
+    );
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn dot_half_codes(weights: &[i8], row: &[u8]) -> i32 {
+    let (weight_blocks, _) = weights.as_chunks::<DOT_BLOCK>();
+    let (row_blocks, _) = row.as_chunks::<HALF_BLOCK>();
+    let zero = _mm256_setzero_si256();
+    let mut sum = zero;
+    for (weights, codes) in weight_blocks.iter().zip(row_blocks) {
+        sum = add_half_products(sum, load_half_codes(codes), load_weights(weights));
+    }
+    totals([sum, zero, zero, zero])[0].cast_signed()
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn dot_half_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize, rows: &[u32], dots: &mut Vec<u32>) {
+    in_groups(
+        codes,
+        stride,
+        rows,
+        dots,
+        |rows| dot_four_half_rows(weights, rows),
+        |row| dot_half_codes(weights, row).cast_unsigned(),
+    );
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn encode(values: &[f32], center: &[f32], scale: f32, middle: f32, code_max: u8, codes: &mut [u8]) {
+    // The compiler's own vector code, with wider registers.
+    super::scalar::encode(values, center, scale, middle, code_max, codes);
+}
+
+/// [`dot_codes`] of four rows of the same length at once: weights are loaded once, and sums are added up together.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn dot_four_rows(weights: &[i8], rows: [&[u8]; 4]) -> [u32; 4] {
+    let (weight_blocks, _) = weights.as_chunks::<DOT_BLOCK>();
+    let rows = rows.map(|row| row.as_chunks::<DOT_BLOCK>().0);
+    let mut sums = [_mm256_setzero_si256(); 4];
+    let blocks = weight_blocks.iter().zip(rows[0]).zip(rows[1]).zip(rows[2]).zip(rows[3]);
+    for ((((weights, a), b), c), d) in blocks {
+        let weights = load_weights(weights);
+        let codes = [load_codes(a), load_codes(b), load_codes(c), load_codes(d)];
+        for (sum, codes) in sums.iter_mut().zip(codes) {
+            *sum = add_products(*sum, codes[0], weights[0]);
+            *sum = add_products(*sum, codes[1], weights[1]);
+        }
+    }
+    totals(sums)
+}
+
+/// [`dot_half_codes`] of four rows of the same length at once.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn dot_four_half_rows(weights: &[i8], rows: [&[u8]; 4]) -> [u32; 4] {
+    let (weight_blocks, _) = weights.as_chunks::<DOT_BLOCK>();
+    let rows = rows.map(|row| row.as_chunks::<HALF_BLOCK>().0);
+    let mut sums = [_mm256_setzero_si256(); 4];
+    let blocks = weight_blocks.iter().zip(rows[0]).zip(rows[1]).zip(rows[2]).zip(rows[3]);
+    for ((((weights, a), b), c), d) in blocks {
+        let weights = load_weights(weights);
+        for (sum, codes) in sums.iter_mut().zip([a, b, c, d]) {
+            *sum = add_half_products(*sum, load_half_codes(codes), weights);
+        }
+    }
+    totals(sums)
+}
+
+/// Adds the products of 32 codes and weights to eight sums. A code is at most 127 and a weight at least -127, so that the
+/// sum of two products fits into 16 bits.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add_products(sums: __m256i, codes: __m256i, weights: __m256i) -> __m256i {
+    let pairs = _mm256_maddubs_epi16(codes, weights);
+    _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+}
+
+/// Like [`add_products`] of 64 codes of 4 bits. Four products of at most 15 × 127 fit into 16 bits.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add_half_products(sums: __m256i, codes: __m256i, weights: [__m256i; 2]) -> __m256i {
+    let mask = _mm256_set1_epi8(15);
+    let low = _mm256_maddubs_epi16(_mm256_and_si256(codes, mask), weights[0]);
+    let high = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16::<4>(codes), mask), weights[1]);
+    let fours = _mm256_add_epi16(low, high);
+    _mm256_add_epi32(sums, _mm256_madd_epi16(fours, _mm256_set1_epi16(1)))
 }
 
 #[inline]
@@ -127,7 +233,7 @@ fn load_query(values: &[i16; CODE_BLOCK]) -> (__m256i, __m256i) {
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn load_codes(values: &[u8; CODE_BLOCK]) -> (__m256i, __m256i) {
+fn load_code_block(values: &[u8; CODE_BLOCK]) -> (__m256i, __m256i) {
     // SAFETY: the reference is to 32 bytes: both unaligned 16-byte loads stay inside.
     let (low, high) = unsafe {
         (
@@ -136,6 +242,49 @@ fn load_codes(values: &[u8; CODE_BLOCK]) -> (__m256i, __m256i) {
         )
     };
     (_mm256_cvtepu8_epi16(low), _mm256_cvtepu8_epi16(high))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn load_weights(values: &[i8; DOT_BLOCK]) -> [__m256i; 2] {
+    // SAFETY: the reference is to 64 bytes: both unaligned 32-byte loads stay inside.
+    unsafe {
+        [
+            _mm256_loadu_si256(values.as_ptr().cast()),
+            _mm256_loadu_si256(values.as_ptr().add(HALF_BLOCK).cast()),
+        ]
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn load_codes(values: &[u8; DOT_BLOCK]) -> [__m256i; 2] {
+    // SAFETY: the reference is to 64 bytes: both unaligned 32-byte loads stay inside.
+    unsafe {
+        [
+            _mm256_loadu_si256(values.as_ptr().cast()),
+            _mm256_loadu_si256(values.as_ptr().add(HALF_BLOCK).cast()),
+        ]
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn load_half_codes(values: &[u8; HALF_BLOCK]) -> __m256i {
+    // SAFETY: the reference is to 32 bytes, which an unaligned load reads.
+    unsafe { _mm256_loadu_si256(values.as_ptr().cast()) }
+}
+
+/// The sum of each of four registers.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn totals(sums: [__m256i; 4]) -> [u32; 4] {
+    let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
+    let sum = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+    let mut totals = [0u32; 4];
+    // SAFETY: the array takes the 16 bytes that an unaligned store writes.
+    unsafe { _mm_storeu_si128(totals.as_mut_ptr().cast(), sum) };
+    totals
 }
 
 /// Sum of all 32 values.

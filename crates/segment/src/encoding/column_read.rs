@@ -1,7 +1,7 @@
 //! Decoding a column.
 
-use saker_model::{ArrayValue, Bitmap, Column, ColumnData, DataType, FieldId, FieldSchema, SegmentId};
-use zeroize::Zeroizing;
+use saker_model::{ArrayValue, Bitmap, Column, ColumnData, DataType, FieldId, FieldSchema, SegmentId, SparseVector};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     HEADER_BYTES, NO_TYPE, Reader, VERSION,
@@ -49,6 +49,25 @@ impl Expected {
             nullable: false,
         }
     }
+    pub(crate) fn segment(&self) -> SegmentId {
+        self.segment
+    }
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+    pub(crate) fn dim(&self) -> usize {
+        self.dim
+    }
+    pub(crate) fn data_type(&self) -> DataType {
+        self.data_type
+    }
+    /// Whether a column file may have so many bytes before its values.
+    pub(crate) fn is_head_length(&self, bytes: usize) -> bool {
+        bytes == HEADER_BYTES
+            || self
+                .validity_bytes()
+                .is_ok_and(|validity| bytes == HEADER_BYTES + validity)
+    }
     fn validity_bytes(&self) -> Result<usize, &'static str> {
         Ok(self.rows.div_ceil(64) * 8)
     }
@@ -56,7 +75,7 @@ impl Expected {
 
 /// Decodes a column file.
 pub(crate) fn decode_column(opened: &Opened<'_>, expected: &Expected) -> Result<Column, DecodeError> {
-    if expected.data_type.is_vector() {
+    if expected.data_type.is_vector() && expected.data_type != DataType::SparseFloatVector {
         let mut decoder = VectorDecoder::new(expected, opened.plain_bytes())?;
         opened.frames(|bytes| decoder.push(bytes))?;
         return Ok(decoder.finish()?);
@@ -170,7 +189,16 @@ fn read_data(reader: &mut Reader<'_>, expected: &Expected) -> Result<ColumnData,
             ColumnData::Json(values.collect::<Result<_, _>>()?)
         }
         DataType::Array => ColumnData::Array(arrays(reader, expected)?),
-        DataType::FloatVector => return Err("vectors are decoded elsewhere"),
+        DataType::FloatVector
+        | DataType::Float16Vector
+        | DataType::BFloat16Vector
+        | DataType::Int8Vector
+        | DataType::BinaryVector => {
+            return Err("vectors are decoded elsewhere");
+        }
+        DataType::SparseFloatVector => ColumnData::SparseFloatVector {
+            data: sparse_vectors(reader, rows)?,
+        },
     })
 }
 
@@ -186,6 +214,26 @@ fn check_lengths(lengths: &[[u8; 4]], left: usize) -> Result<(), &'static str> {
     } else {
         Err("its values do not fill it")
     }
+}
+
+/// The number of elements of each row, then all elements.
+fn sparse_vectors(reader: &mut Reader<'_>, rows: usize) -> Result<Vec<SparseVector>, &'static str> {
+    let counts = reader.numbers::<4>(rows)?;
+    let total: u64 = counts.iter().map(|count| number(count) as u64).sum();
+    let total = usize::try_from(total).map_err(|_| "it claims more than memory holds")?;
+    let mut pairs = reader.numbers::<8>(total)?;
+    let take = |count: &[u8; 4]| {
+        let (taken, rest) = pairs.split_at_checked(number(count)).ok_or("it ends too early")?;
+        pairs = rest;
+        let pair = |[a, b, c, d, e, f, g, h]: &[u8; 8]| {
+            (
+                u32::from_le_bytes([*a, *b, *c, *d]),
+                f32::from_le_bytes([*e, *f, *g, *h]),
+            )
+        };
+        SparseVector::new(taken.iter().map(pair).collect()).map_err(|_| "a sparse vector is malformed")
+    };
+    counts.iter().map(take).collect()
 }
 
 fn bools(bytes: &[u8]) -> Result<Vec<bool>, &'static str> {
@@ -245,10 +293,30 @@ fn arrays(reader: &mut Reader<'_>, expected: &Expected) -> Result<Vec<ArrayValue
             };
             counts.iter().map(take).collect()
         }
-        Some(DataType::Json | DataType::Array | DataType::FloatVector) | None => {
-            Err("arrays of this type are not known here")
-        }
+        Some(
+            DataType::Json
+            | DataType::Array
+            | DataType::FloatVector
+            | DataType::Float16Vector
+            | DataType::BFloat16Vector
+            | DataType::Int8Vector
+            | DataType::BinaryVector
+            | DataType::SparseFloatVector,
+        )
+        | None => Err("arrays of this type are not known here"),
     }
+}
+
+/// Decodes what stands before the values of a file of vectors: which of them are present, `None` for all.
+pub(crate) fn decode_vector_head(head: &[u8], expected: &Expected) -> Result<Option<Bitmap>, &'static str> {
+    let mut reader = Reader(head);
+    let validity = if read_header(&mut reader, expected)? {
+        Some(read_validity(&mut reader, expected)?)
+    } else {
+        None
+    };
+    reader.end()?;
+    Ok(validity)
 }
 
 /// Decodes a file of vectors piece by piece, straight into the buffer that searches read.
@@ -257,17 +325,14 @@ pub(super) struct VectorDecoder<'a> {
     /// Header and validity, until they are whole.
     head: Vec<u8>,
     head_bytes: usize,
-    values: Zeroizing<Vec<f32>>,
-    values_max: usize,
-    /// The first bytes of a value that the next piece goes on with.
-    part: Zeroizing<Vec<u8>>,
+    values: Values,
 }
 
 impl<'a> VectorDecoder<'a> {
     pub(super) fn new(expected: &'a Expected, plain_bytes: u64) -> Result<Self, &'static str> {
         const REASON: &str = "its length does not fit its rows";
-        let values_max = expected.rows.checked_mul(expected.dim).ok_or(REASON)?;
-        let value_bytes = values_max.checked_mul(size_of::<f32>()).ok_or(REASON)?;
+        let row_bytes = expected.data_type.vector_row_bytes(expected.dim);
+        let value_bytes = expected.rows.checked_mul(row_bytes).ok_or(REASON)?;
         let head_bytes = usize::try_from(plain_bytes)
             .ok()
             .and_then(|bytes| bytes.checked_sub(value_bytes));
@@ -275,44 +340,22 @@ impl<'a> VectorDecoder<'a> {
         if head_bytes != HEADER_BYTES && head_bytes != HEADER_BYTES + expected.validity_bytes()? {
             return Err(REASON);
         }
-        // Not longer than the file, which is in memory.
-        let values = Zeroizing::new(Vec::with_capacity(values_max));
-        let part = Zeroizing::new(Vec::with_capacity(size_of::<f32>()));
         Ok(Self {
             expected,
             head: Vec::with_capacity(head_bytes),
             head_bytes,
-            values,
-            values_max,
-            part,
+            // Not longer than the file, which is in memory.
+            values: Values::with_capacity(expected.data_type, value_bytes)?,
         })
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
-        let (head, mut body) = bytes.split_at((self.head_bytes - self.head.len()).min(bytes.len()));
+        let (head, body) = bytes.split_at((self.head_bytes - self.head.len()).min(bytes.len()));
         self.head.extend_from_slice(head);
-        while !self.part.is_empty() {
-            let Some((&next, rest)) = body.split_first() else {
-                return Ok(());
-            };
-            self.part.push(next);
-            body = rest;
-            if let Some(value) = self.part.first_chunk::<4>().copied() {
-                self.values.push(f32::from_le_bytes(value));
-                self.part.clear();
-            }
-        }
-        let (values, part) = body.as_chunks::<4>();
-        if self.values.len() + values.len() > self.values_max {
-            return Err("it goes on after its end");
-        }
-        self.values
-            .extend(values.iter().map(|value| f32::from_le_bytes(*value)));
-        self.part.extend_from_slice(part);
-        Ok(())
+        self.values.push(body)
     }
 
-    pub(super) fn finish(mut self) -> Result<Column, &'static str> {
+    pub(super) fn finish(self) -> Result<Column, &'static str> {
         let mut reader = Reader(&self.head);
         let has_validity = read_header(&mut reader, self.expected)?;
         let validity = if has_validity {
@@ -321,17 +364,138 @@ impl<'a> VectorDecoder<'a> {
             None
         };
         reader.end()?;
+        Ok(Column {
+            field: self.expected.field,
+            data: self.values.finish(self.expected.dim)?,
+            validity,
+        })
+    }
+}
+
+/// Values of vectors in the type that the field has.
+enum Values {
+    Float(Filling<f32, 4>),
+    Float16(Filling<u16, 2>),
+    BFloat16(Filling<u16, 2>),
+    Int8(Filling<i8, 1>),
+    Binary(Filling<u8, 1>),
+}
+
+impl Values {
+    fn with_capacity(data_type: DataType, bytes: usize) -> Result<Self, &'static str> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the other types are no such vectors")]
+        Ok(match data_type {
+            DataType::FloatVector => Self::Float(Filling::new(bytes)),
+            DataType::Float16Vector => Self::Float16(Filling::new(bytes)),
+            DataType::BFloat16Vector => Self::BFloat16(Filling::new(bytes)),
+            DataType::Int8Vector => Self::Int8(Filling::new(bytes)),
+            DataType::BinaryVector => Self::Binary(Filling::new(bytes)),
+            _ => return Err("such vectors are decoded elsewhere"),
+        })
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+        match self {
+            Self::Float(values) => values.push(bytes),
+            Self::Float16(values) | Self::BFloat16(values) => values.push(bytes),
+            Self::Int8(values) => values.push(bytes),
+            Self::Binary(values) => values.push(bytes),
+        }
+    }
+
+    fn finish(self, dim: usize) -> Result<ColumnData, &'static str> {
+        Ok(match self {
+            Self::Float(values) => ColumnData::FloatVector {
+                dim,
+                data: values.finish()?,
+            },
+            Self::Float16(values) => ColumnData::Float16Vector {
+                dim,
+                data: values.finish()?,
+            },
+            Self::BFloat16(values) => ColumnData::BFloat16Vector {
+                dim,
+                data: values.finish()?,
+            },
+            Self::Int8(values) => ColumnData::Int8Vector {
+                dim,
+                data: values.finish()?,
+            },
+            Self::Binary(values) => ColumnData::BinaryVector {
+                dim,
+                data: values.finish()?,
+            },
+        })
+    }
+}
+
+/// A value of `N` bytes, the lowest first.
+trait Value<const N: usize>: Zeroize {
+    fn of(bytes: [u8; N]) -> Self;
+}
+
+macro_rules! value {
+    ($type:ty, $bytes:literal) => {
+        impl Value<$bytes> for $type {
+            #[inline(always)]
+            fn of(bytes: [u8; $bytes]) -> Self {
+                Self::from_le_bytes(bytes)
+            }
+        }
+    };
+}
+value!(f32, 4);
+value!(u16, 2);
+value!(i8, 1);
+value!(u8, 1);
+
+/// A buffer that values of `N` bytes are put into until it is full.
+struct Filling<T: Value<N>, const N: usize> {
+    values: Zeroizing<Vec<T>>,
+    values_max: usize,
+    /// The first bytes of a value that the next piece goes on with.
+    part: Zeroizing<Vec<u8>>,
+}
+
+impl<T: Value<N>, const N: usize> Filling<T, N> {
+    fn new(bytes: usize) -> Self {
+        Self {
+            values: Zeroizing::new(Vec::with_capacity(bytes / N)),
+            values_max: bytes / N,
+            part: Zeroizing::new(Vec::with_capacity(N)),
+        }
+    }
+
+    fn push(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
+        while !self.part.is_empty() {
+            let Some((&next, rest)) = bytes.split_first() else {
+                return Ok(());
+            };
+            self.part.push(next);
+            bytes = rest;
+            if let Some(value) = self.part.first_chunk::<N>().copied() {
+                self.add(&[value])?;
+                self.part.clear();
+            }
+        }
+        let (values, part) = bytes.as_chunks::<N>();
+        self.add(values)?;
+        self.part.extend_from_slice(part);
+        Ok(())
+    }
+
+    fn add(&mut self, values: &[[u8; N]]) -> Result<(), &'static str> {
+        if self.values.len() + values.len() > self.values_max {
+            return Err("it goes on after its end");
+        }
+        self.values.extend(values.iter().map(|bytes| T::of(*bytes)));
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<T>, &'static str> {
         if self.values.len() != self.values_max || !self.part.is_empty() {
             return Err("it ends too early");
         }
-        let data = ColumnData::FloatVector {
-            dim: self.expected.dim,
-            data: std::mem::take(&mut *self.values),
-        };
-        Ok(Column {
-            field: self.expected.field,
-            data,
-            validity,
-        })
+        Ok(std::mem::take(&mut *self.values))
     }
 }

@@ -1,11 +1,12 @@
 //! Encoding a column.
 
+use saker_index::Elements;
 use saker_keyring::SealError;
 use saker_model::{ArrayValue, Column, ColumnData, DataType, FieldId, FieldSchema, SegmentId};
 use zeroize::Zeroizing;
 
 use super::{NO_TYPE, Sink, VERSION, type_code};
-use crate::write::ChunkRows;
+use crate::{SegmentError, chunk::VectorRows, write::ChunkRows};
 
 /// What the header of a column file says.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub(super) const MAGIC: &[u8; 4] = b"SKCL";
 pub(super) const FLAG_VALIDITY: u8 = 1;
 /// Values are gathered up to this many bytes before they are sealed.
 const BUFFER_BYTES: usize = 64 << 10;
+/// Rows that are read from disk at once while they are written again.
+const DISK_RUN_ROWS: usize = 512;
 
 impl ColumnHeader {
     pub(crate) fn of(segment: SegmentId, rows: usize, field: &FieldSchema) -> Self {
@@ -66,7 +69,7 @@ pub(crate) fn encode_column(
     header: &ColumnHeader,
     source: &[ChunkRows],
     sink: &mut impl Sink,
-) -> Result<(), SealError> {
+) -> Result<(), SegmentError> {
     let mut out = Buffered {
         sink,
         buffer: Zeroizing::new(Vec::with_capacity(BUFFER_BYTES)),
@@ -95,18 +98,18 @@ pub(crate) fn encode_column(
         for at in source.iter().flat_map(ChunkRows::timestamps) {
             out.put(&at.to_le_bytes())?;
         }
-        return out.finish();
+        return Ok(out.finish()?);
     }
     if header.data_type.is_vector() {
         encode_vectors(header.field, source, &mut out)?;
-        return out.finish();
+        return Ok(out.finish()?);
     }
     let columns: Vec<(&ChunkRows, &Column)> = source
         .iter()
         .filter_map(|part| part.chunk.column(header.field).map(|column| (part, column)))
         .collect();
     encode_scalars(header.data_type, &columns, &mut out)?;
-    out.finish()
+    Ok(out.finish()?)
 }
 
 fn is_valid(header: &ColumnHeader, part: &ChunkRows, index: usize) -> bool {
@@ -118,16 +121,63 @@ fn is_valid(header: &ColumnHeader, part: &ChunkRows, index: usize) -> bool {
     validity.is_none_or(|bits| bits.contains(part.row(index)))
 }
 
-fn encode_vectors<S: Sink>(field: FieldId, source: &[ChunkRows], out: &mut Buffered<'_, S>) -> Result<(), SealError> {
+fn encode_vectors<S: Sink>(
+    field: FieldId,
+    source: &[ChunkRows],
+    out: &mut Buffered<'_, S>,
+) -> Result<(), SegmentError> {
+    // Rows of sparse vectors differ in length: all lengths come first.
     for part in source {
-        let Some(vectors) = part.chunk.vectors(field) else {
-            continue;
-        };
-        for index in 0..part.len() {
-            out.put_floats(vectors.row(part.row(index)))?;
+        if let Some(VectorRows::Sparse(vectors)) = part.chunk.vector_rows(field) {
+            (0..part.len()).try_for_each(|index| out.length(vectors.row(part.row(index)).len()))?;
+        }
+    }
+    for part in source {
+        let rows = (0..part.len()).map(|index| part.row(index));
+        match part.chunk.vector_rows(field) {
+            Some(VectorRows::Dense(vectors)) => {
+                for row in rows {
+                    put_row(vectors.row_elements(row), out)?;
+                }
+            }
+            Some(VectorRows::Disk(vectors)) => {
+                // A run at a time is read; rows that are left out of it cost less than a read for each.
+                let rows: Vec<usize> = rows.collect();
+                for run in rows.chunk_by(|a, b| a / DISK_RUN_ROWS == b / DISK_RUN_ROWS && a < b) {
+                    let (Some(&first), Some(&last)) = (run.first(), run.last()) else {
+                        continue;
+                    };
+                    let read = vectors.read(first..last + 1)?;
+                    for row in run {
+                        put_row(read.row_elements(row - first), out)?;
+                    }
+                }
+            }
+            Some(VectorRows::Binary(vectors)) => {
+                for row in rows {
+                    out.put(vectors.row(row))?;
+                }
+            }
+            Some(VectorRows::Sparse(vectors)) => {
+                for row in rows {
+                    for (index, value) in vectors.row(row) {
+                        out.put(&index.to_le_bytes())?;
+                        out.put(&value.to_le_bytes())?;
+                    }
+                }
+            }
+            None => {}
         }
     }
     Ok(())
+}
+
+fn put_row<S: Sink>(row: Elements<'_>, out: &mut Buffered<'_, S>) -> Result<(), SealError> {
+    match row {
+        Elements::F32(values) => out.put_all(values, f32::to_le_bytes),
+        Elements::F16(values) | Elements::Bf16(values) => out.put_all(values, u16::to_le_bytes),
+        Elements::I8(values) => out.put_all(values, i8::to_le_bytes),
+    }
 }
 
 /// The values of one type, in order of row.
@@ -169,7 +219,12 @@ fn encode_scalars<S: Sink>(
             each!(columns, Array, |value: &ArrayValue| text_lengths(value, out));
             each!(columns, Array, |value: &ArrayValue| elements(value, out));
         }
-        DataType::FloatVector => {}
+        DataType::FloatVector
+        | DataType::Float16Vector
+        | DataType::BFloat16Vector
+        | DataType::Int8Vector
+        | DataType::BinaryVector
+        | DataType::SparseFloatVector => {}
     }
     Ok(())
 }
@@ -221,12 +276,16 @@ impl<S: Sink> Buffered<'_, S> {
         self.buffer.extend_from_slice(bytes);
         Ok(())
     }
-    fn put_floats(&mut self, values: &[f32]) -> Result<(), SealError> {
-        for values in values.chunks(BUFFER_BYTES / size_of::<f32>()) {
-            if self.buffer.len() + size_of_val(values) > BUFFER_BYTES {
+    fn put_all<T: Copy, const N: usize>(
+        &mut self,
+        values: &[T],
+        bytes: impl Fn(T) -> [u8; N],
+    ) -> Result<(), SealError> {
+        for values in values.chunks(BUFFER_BYTES / N) {
+            if self.buffer.len() + values.len() * N > BUFFER_BYTES {
                 self.flush()?;
             }
-            self.buffer.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            self.buffer.extend(values.iter().flat_map(|value| bytes(*value)));
         }
         Ok(())
     }

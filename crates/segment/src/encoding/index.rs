@@ -1,14 +1,16 @@
 //! The file of an index: a header that says over which vectors, then the index crate's own bytes.
 
-use saker_index::Vectors;
 use saker_model::{FieldId, MetricType, SegmentId};
 
 use super::{HEADER_BYTES, Reader, VERSION, metric_code};
-use crate::{SegmentIndex, SegmentIndexKind};
+use crate::{SegmentIndex, SegmentIndexKind, VectorRows};
 
 const MAGIC: &[u8; 4] = b"SKIX";
 const KIND_FLAT: u8 = 1;
 const KIND_GRAPH: u8 = 2;
+const KIND_SPARSE: u8 = 3;
+/// A graph that is read from disk in pieces.
+const KIND_DISK_GRAPH: u8 = 9;
 
 /// What the header of an index file says.
 #[derive(Clone, Debug)]
@@ -22,10 +24,12 @@ pub(crate) struct IndexHeader {
 }
 
 impl IndexHeader {
-    pub(crate) fn of(segment: SegmentId, index: &SegmentIndex, vectors: &Vectors) -> Self {
+    pub(crate) fn of(segment: SegmentId, index: &SegmentIndex, vectors: &VectorRows) -> Self {
         let kind = match index.kind {
             SegmentIndexKind::Flat => KIND_FLAT,
             SegmentIndexKind::Graph(_) => KIND_GRAPH,
+            SegmentIndexKind::Sparse(_) => KIND_SPARSE,
+            SegmentIndexKind::Disk(_) => KIND_DISK_GRAPH,
         };
         let (metric, field) = (index.metric, index.spec.field);
         Self {
@@ -35,6 +39,13 @@ impl IndexHeader {
             segment,
             rows: vectors.rows(),
             dim: vectors.dim(),
+        }
+    }
+    /// The header of the same graph, laid out to be read from disk in pieces.
+    pub(crate) fn on_disk(self) -> Self {
+        Self {
+            kind: KIND_DISK_GRAPH,
+            ..self
         }
     }
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
@@ -53,13 +64,20 @@ impl IndexHeader {
     }
 }
 
-/// The header, and the graph's bytes if there is one.
+/// The index crate's own bytes, by what they are.
+pub(crate) enum IndexPart<'a> {
+    Nothing,
+    Graph(&'a [u8]),
+    Sparse(&'a [u8]),
+}
+
+/// The header, and what comes after it.
 pub(crate) fn decode_index<'a>(
     bytes: &'a [u8],
     segment: SegmentId,
     field: FieldId,
-    vectors: &Vectors,
-) -> Result<(IndexHeader, Option<&'a [u8]>), &'static str> {
+    vectors: &VectorRows,
+) -> Result<(IndexHeader, IndexPart<'a>), &'static str> {
     let mut reader = Reader(bytes);
     if reader.array()? != *MAGIC {
         return Err("it is no index");
@@ -69,7 +87,14 @@ pub(crate) fn decode_index<'a>(
     }
     let kind = reader.u8()?;
     let metric_found = reader.u8()?;
-    let metrics = [MetricType::L2, MetricType::Ip, MetricType::Cosine];
+    let metrics = [
+        MetricType::L2,
+        MetricType::Ip,
+        MetricType::Cosine,
+        MetricType::Hamming,
+        MetricType::Jaccard,
+        MetricType::Bm25,
+    ];
     let metric = metrics
         .into_iter()
         .find(|&metric| metric_code(metric) == metric_found)
@@ -89,8 +114,42 @@ pub(crate) fn decode_index<'a>(
         dim: vectors.dim(),
     };
     match kind {
-        KIND_FLAT => reader.end().map(|()| (header, None)),
-        KIND_GRAPH => Ok((header, Some(reader.0))),
+        KIND_FLAT => reader.end().map(|()| (header, IndexPart::Nothing)),
+        KIND_GRAPH => Ok((header, IndexPart::Graph(reader.0))),
+        KIND_SPARSE => Ok((header, IndexPart::Sparse(reader.0))),
         _ => Err("its kind is not known here"),
     }
+}
+
+/// The metric of a graph that is read from disk in pieces; `header` is the start of its file.
+pub(crate) fn decode_disk_index(
+    header: &[u8],
+    segment: SegmentId,
+    field: FieldId,
+    rows: usize,
+    dim: usize,
+) -> Result<MetricType, &'static str> {
+    let mut reader = Reader(header);
+    if reader.array()? != *MAGIC {
+        return Err("it is no index");
+    }
+    if reader.u16()? != VERSION {
+        return Err("its version is not known here; use a newer version of Saker");
+    }
+    if reader.u8()? != KIND_DISK_GRAPH {
+        return Err("it is no graph that is read from disk");
+    }
+    let metric_found = reader.u8()?;
+    let metric = [MetricType::L2, MetricType::Ip, MetricType::Cosine]
+        .into_iter()
+        .find(|&metric| metric_code(metric) == metric_found)
+        .ok_or("its metric is not known here")?;
+    if reader.i64()? != field.0 || reader.i64()? != segment.0 {
+        return Err("it belongs to another segment or field");
+    }
+    if reader.u64()? != rows as u64 || reader.u32()? as usize != dim || reader.u32()? != 0 {
+        return Err("it is an index of other vectors");
+    }
+    reader.end()?;
+    Ok(metric)
 }

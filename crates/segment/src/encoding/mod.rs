@@ -9,10 +9,10 @@ mod column_write;
 mod deletes;
 mod index;
 
-pub(crate) use column_read::{Expected, decode_column, into_timestamps};
+pub(crate) use column_read::{Expected, decode_column, decode_vector_head, into_timestamps};
 pub(crate) use column_write::{ColumnHeader, encode_column};
 pub(crate) use deletes::{decode_deletes, encode_deletes};
-pub(crate) use index::{IndexHeader, decode_index};
+pub(crate) use index::{IndexHeader, IndexPart, decode_disk_index, decode_index};
 
 use saker_keyring::{FileSealer, SealError};
 use saker_model::{DataType, MetricType};
@@ -29,7 +29,7 @@ impl Sink for FileSealer {
 }
 
 /// Length of the header of a column file and of an index file, in bytes.
-const HEADER_BYTES: usize = 40;
+pub(crate) const HEADER_BYTES: usize = 40;
 const VERSION: u16 = 1;
 /// Stands where a column has no element type.
 const NO_TYPE: u8 = 0;
@@ -48,6 +48,11 @@ const fn type_code(data_type: DataType) -> u8 {
         DataType::Json => 9,
         DataType::Array => 10,
         DataType::FloatVector => 11,
+        DataType::Float16Vector => 12,
+        DataType::BFloat16Vector => 13,
+        DataType::Int8Vector => 14,
+        DataType::BinaryVector => 15,
+        DataType::SparseFloatVector => 16,
     }
 }
 
@@ -57,6 +62,9 @@ const fn metric_code(metric: MetricType) -> u8 {
         MetricType::L2 => 1,
         MetricType::Ip => 2,
         MetricType::Cosine => 3,
+        MetricType::Hamming => 4,
+        MetricType::Jaccard => 5,
+        MetricType::Bm25 => 6,
     }
 }
 

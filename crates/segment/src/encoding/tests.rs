@@ -40,7 +40,11 @@ fn field(id: i64, data_type: DataType, element_type: Option<DataType>) -> FieldS
         is_dynamic: false,
         nullable: id != 100,
         default_value: None,
-        dim: if data_type == DataType::FloatVector { 3 } else { 0 },
+        dim: match data_type {
+            DataType::BinaryVector => 24,
+            _ if data_type.is_vector() && data_type != DataType::SparseFloatVector => 3,
+            _ => 0,
+        },
         max_length: 0,
         max_capacity: 0,
         type_params: BTreeMap::new(),
@@ -59,6 +63,10 @@ fn world() -> (CollectionSchema, Vec<ChunkRows>) {
         field(106, DataType::Array, Some(DataType::VarChar)),
         field(107, DataType::Array, Some(DataType::Bool)),
         field(108, DataType::FloatVector, None),
+        field(109, DataType::Float16Vector, None),
+        field(110, DataType::BFloat16Vector, None),
+        field(111, DataType::Int8Vector, None),
+        field(112, DataType::BinaryVector, None),
     ];
     let text = |row: usize| "ä".repeat(row % 5);
     let columns = fields.iter().map(|field| {
@@ -72,9 +80,25 @@ fn world() -> (CollectionSchema, Vec<ChunkRows>) {
             105 => ColumnData::Array(rows.map(|row| ArrayValue::Int32(vec![-77; row % 4])).collect()),
             106 => ColumnData::Array(rows.map(|row| ArrayValue::Text(vec![text(row); row % 4])).collect()),
             107 => ColumnData::Array(rows.map(|row| ArrayValue::Bool(vec![true; row % 4])).collect()),
-            _ => ColumnData::FloatVector {
+            108 => ColumnData::FloatVector {
                 dim: 3,
                 data: (0..ROWS * 3).map(|at| at as f32).collect(),
+            },
+            109 => ColumnData::Float16Vector {
+                dim: 3,
+                data: (0..ROWS as u16 * 3).collect(),
+            },
+            110 => ColumnData::BFloat16Vector {
+                dim: 3,
+                data: (0..ROWS as u16 * 3).map(|at| at + 0x3f00).collect(),
+            },
+            111 => ColumnData::Int8Vector {
+                dim: 3,
+                data: (0..ROWS * 3).map(|at| at as i8).collect(),
+            },
+            _ => ColumnData::BinaryVector {
+                dim: 24,
+                data: (0..ROWS * 3).map(|at| at as u8).collect(),
             },
         };
         let validity = field
@@ -92,6 +116,7 @@ fn world() -> (CollectionSchema, Vec<ChunkRows>) {
         description: String::new(),
         fields,
         enable_dynamic_field: false,
+        functions: Vec::new(),
     };
     let stamps: Vec<Timestamp> = (0..ROWS as u64).map(Timestamp).collect();
     let chunk = Arc::new(Chunk::new(&schema, batch, &stamps).unwrap());
@@ -106,7 +131,7 @@ fn encode(field: &FieldSchema, source: &[ChunkRows]) -> Vec<u8> {
 
 /// As a file is read: vectors in pieces, everything else at once.
 fn decode(bytes: &[u8], expected: &Expected, piece: usize) -> Result<Column, &'static str> {
-    if expected.data_type != DataType::FloatVector {
+    if !expected.data_type.is_vector() {
         return decode_bytes(bytes, expected);
     }
     let mut decoder = VectorDecoder::new(expected, bytes.len() as u64)?;
@@ -119,12 +144,14 @@ fn decode(bytes: &[u8], expected: &Expected, piece: usize) -> Result<Column, &'s
 #[test]
 fn vectors_may_come_in_pieces_of_any_length() {
     let (schema, source) = world();
-    let field = &schema.fields[8];
-    let (bytes, expected) = (encode(field, &source), Expected::of(SEGMENT, ROWS, field));
-    let whole = decode(&bytes, &expected, usize::MAX).unwrap();
-    assert_eq!(whole.rows(), ROWS);
-    for piece in 1..200 {
-        assert_eq!(decode(&bytes, &expected, piece).unwrap(), whole, "pieces of {piece}");
+    let rows: Vec<usize> = (0..ROWS).collect();
+    for field in schema.fields.iter().filter(|field| field.data_type.is_vector()) {
+        let (bytes, expected) = (encode(field, &source), Expected::of(SEGMENT, ROWS, field));
+        let whole = decode(&bytes, &expected, usize::MAX).unwrap();
+        assert_eq!(whole, source[0].chunk.take(field.id, &rows).unwrap());
+        for piece in 1..200 {
+            assert_eq!(decode(&bytes, &expected, piece).unwrap(), whole, "pieces of {piece}");
+        }
     }
 }
 
@@ -243,6 +270,7 @@ fn bytes_are_as_the_formats_page_says() {
         description: String::new(),
         fields,
         enable_dynamic_field: false,
+        functions: Vec::new(),
     };
     let stamps = [Timestamp(3), Timestamp(u64::MAX)];
     let chunk = Arc::new(Chunk::new(&schema, RowBatch::new(columns).unwrap(), &stamps).unwrap());
@@ -345,6 +373,7 @@ proptest! {
     #[test]
     fn random_indexes_decode_or_fail(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let vectors = saker_index::Vectors::new(2, vec![0.0; 20]).unwrap();
+        let vectors = crate::VectorRows::Dense(vectors);
         prop_assert!(index::decode_index(&bytes, SEGMENT, FieldId(1), &vectors).is_err());
     }
 }

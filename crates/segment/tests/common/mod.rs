@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use saker_keyring::{Lease, Zone, ZoneId, ZoneKeyVersion, random_key};
 use saker_model::{
     ArrayValue, Bitmap, CollectionSchema, Column, ColumnData, DataType, FieldId, FieldSchema, PartitionId, RowBatch,
-    SegmentId, Timestamp,
+    SegmentId, SparseVector, Timestamp,
 };
 use saker_segment::{ChunkRows, SealedSegment, SegmentManifest, write_segment};
 use saker_storage::LocalObjects;
@@ -90,6 +90,7 @@ pub(crate) fn schema(fields: Vec<FieldSchema>) -> Arc<CollectionSchema> {
         description,
         fields,
         enable_dynamic_field: true,
+        functions: Vec::new(),
     })
 }
 
@@ -171,6 +172,19 @@ pub(crate) fn full_schema(text_key: bool) -> Arc<CollectionSchema> {
         nullable: true,
         ..field(601, DataType::FloatVector)
     });
+    let narrow = [
+        DataType::Float16Vector,
+        DataType::BFloat16Vector,
+        DataType::Int8Vector,
+        DataType::BinaryVector,
+    ];
+    for (base, nullable) in [(610, false), (620, true)] {
+        fields.extend((base..).zip(narrow).map(|(id, data_type)| FieldSchema {
+            dim: 8,
+            nullable,
+            ..field(id, data_type)
+        }));
+    }
     fields.push(FieldSchema {
         is_dynamic: true,
         nullable: true,
@@ -226,6 +240,38 @@ pub(crate) fn full_rows(schema: &CollectionSchema, first: usize, rows: usize) ->
                     data: numbers().flat_map(row).collect(),
                 }
             }
+            DataType::Float16Vector | DataType::BFloat16Vector => {
+                let row =
+                    |n: i64| (0..field.dim).map(move |at| if n == 0 { 0 } else { 0x3c00 | (n + at as i64) as u16 & 0x7f });
+                let (dim, data) = (field.dim, numbers().flat_map(row).collect());
+                if field.data_type == DataType::Float16Vector {
+                    ColumnData::Float16Vector { dim, data }
+                } else {
+                    ColumnData::BFloat16Vector { dim, data }
+                }
+            }
+            DataType::Int8Vector => {
+                let row = |n: i64| (0..field.dim).map(move |at| if n == 0 { 0 } else { (n + at as i64) as i8 });
+                ColumnData::Int8Vector {
+                    dim: field.dim,
+                    data: numbers().flat_map(row).collect(),
+                }
+            }
+            DataType::BinaryVector => {
+                let row = |n: i64| (0..field.dim / 8).map(move |at| if n == 0 { 0 } else { (n + at as i64) as u8 });
+                ColumnData::BinaryVector {
+                    dim: field.dim,
+                    data: numbers().flat_map(row).collect(),
+                }
+            }
+            DataType::SparseFloatVector => ColumnData::SparseFloatVector {
+                data: numbers()
+                    .map(|n| {
+                        let pairs = (0..n.unsigned_abs() as u32 % 4).map(|at| (at * 7 + n.unsigned_abs() as u32, 0.5));
+                        SparseVector::new(if n == 0 { Vec::new() } else { pairs.collect() }).unwrap()
+                    })
+                    .collect(),
+            },
         };
         let validity = field
             .nullable
@@ -258,7 +304,12 @@ fn array(element: DataType, length: usize, row: usize) -> ArrayValue {
         | DataType::Int32
         | DataType::Json
         | DataType::Array
-        | DataType::FloatVector => ArrayValue::Int32(numbers.map(|n| n as i32).collect()),
+        | DataType::FloatVector
+        | DataType::Float16Vector
+        | DataType::BFloat16Vector
+        | DataType::Int8Vector
+        | DataType::BinaryVector
+        | DataType::SparseFloatVector => ArrayValue::Int32(numbers.map(|n| n as i32).collect()),
     }
 }
 

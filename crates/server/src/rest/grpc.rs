@@ -18,6 +18,7 @@ use tonic::service::Routes;
 use super::text_of;
 use crate::{
     audit::{Accessed, Interface},
+    auth::User,
     node::Node,
     rpc::Service,
 };
@@ -36,15 +37,24 @@ pub(super) fn router(node: &Arc<Node>) -> Router {
 /// Lets requests through that say who asks, if that is required.
 async fn user(State(node): State<Arc<Node>>, mut request: Request, next: Next) -> Response {
     let authorization = text_of(request.headers(), header::AUTHORIZATION.as_str());
-    match node.auth.authenticate(&node.engine, authorization).await {
+    match identified(&node, authorization).await {
         Ok(user) => {
             if let Some(user) = user {
                 request.extensions_mut().insert(user);
             }
             next.run(request).await
         }
-        Err(refused) => tonic::Status::unauthenticated(refused.to_string()).into_http::<axum::body::Body>(),
+        Err(status) => status.into_http::<axum::body::Body>(),
     }
+}
+
+/// Who asks; `None` if nobody has to say.
+///
+/// # Errors
+/// UNAUTHENTICATED.
+pub(super) async fn identified(node: &Node, authorization: Option<&str>) -> Result<Option<User>, tonic::Status> {
+    let user = node.auth.authenticate(&node.engine, authorization).await;
+    user.map_err(|refused| tonic::Status::unauthenticated(refused.to_string()))
 }
 
 /// Counts what is refused before it is a Milvus answer, and makes a too large message final: clients try OUT_OF_RANGE,
@@ -63,19 +73,24 @@ async fn edge(State(node): State<Arc<Node>>, request: Request, next: Next) -> Re
         response = too_large().into_http::<axum::body::Body>();
     }
     if let Some(status) = text_of(response.headers(), "grpc-status").filter(|status| *status != "0") {
-        node.metrics.rpc_refused(rpc, status);
-        // Who asked is not known, or was refused.
-        node.audit.accessed(Accessed {
-            action: rpc.into(),
-            interface: Interface::Grpc,
-            database: String::new(),
-            user: None,
-            params: Map::new(),
-            code: status.parse().unwrap_or(-1),
-            started,
-        });
+        refused(&node, rpc, status, started);
     }
     response
+}
+
+/// Counts and records a request that ended with this gRPC status instead of a Milvus answer.
+pub(super) fn refused(node: &Node, rpc: &'static str, status: &str, started: Instant) {
+    node.metrics.rpc_refused(rpc, status);
+    // Who asked is not known, or was refused.
+    node.audit.accessed(Accessed {
+        action: rpc.into(),
+        interface: Interface::Grpc,
+        database: String::new(),
+        user: None,
+        params: Map::new(),
+        code: status.parse().unwrap_or(-1),
+        started,
+    });
 }
 
 /// The gRPC status code with which a too large message is refused while it is read.

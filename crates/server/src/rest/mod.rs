@@ -15,6 +15,7 @@ mod keys;
 mod plain;
 mod recorded;
 mod rekey;
+mod searches;
 mod webhook;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use serde_json::json;
 pub(crate) use caller::Caller;
 pub(crate) use grpc::too_large;
 pub(crate) use keys::key_json;
+pub(crate) use searches::Searches;
 
 use crate::{
     control::Fleet,

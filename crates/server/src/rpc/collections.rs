@@ -5,8 +5,8 @@ use saker_model::CollectionSchema;
 use saker_proto::{
     common,
     milvus::{
-        AlterCollectionRequest, BatchDescribeCollectionRequest, BatchDescribeCollectionResponse, BoolResponse,
-        CreateCollectionRequest, DescribeCollectionRequest, DescribeCollectionResponse, DropCollectionRequest,
+        AlterCollectionFieldRequest, AlterCollectionRequest, BatchDescribeCollectionRequest,
+        BatchDescribeCollectionResponse, BoolResponse, CreateCollectionRequest, DescribeCollectionRequest, DescribeCollectionResponse, DropCollectionRequest,
         GetCollectionStatisticsRequest, GetCollectionStatisticsResponse, GetLoadStateRequest, GetLoadStateResponse,
         GetLoadingProgressRequest, GetLoadingProgressResponse, GetPersistentSegmentInfoRequest,
         GetPersistentSegmentInfoResponse, HasCollectionRequest, LoadCollectionRequest, PersistentSegmentInfo,
@@ -171,6 +171,19 @@ pub(super) async fn alter(
     let database = call.database(&request.db_name);
     node.engine
         .alter_collection(&database, &request.collection_name, set, request.delete_keys)
+        .await?;
+    Ok(failure::success())
+}
+
+pub(super) async fn alter_field(
+    node: &Node,
+    call: &Call,
+    request: AlterCollectionFieldRequest,
+) -> Result<common::Status, Failure> {
+    let set = pairs::to_map(request.properties)?;
+    let (database, collection) = (call.database(&request.db_name), &request.collection_name);
+    node.engine
+        .alter_collection_field(&database, collection, &request.field_name, set, request.delete_keys)
         .await?;
     Ok(failure::success())
 }

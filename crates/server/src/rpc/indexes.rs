@@ -1,14 +1,18 @@
 //! Indexes. Which type names are known, and which metrics they allow, is the engine's knowledge.
 
+use std::collections::BTreeMap;
+
 use saker_engine::{IndexInfo, IndexRequest};
 use saker_proto::{
     common::{self, IndexState},
     milvus::{
-        CreateIndexRequest, DescribeIndexRequest, DescribeIndexResponse, DropIndexRequest,
+        AlterIndexRequest, CreateIndexRequest, DescribeIndexRequest, DescribeIndexResponse, DropIndexRequest,
         GetIndexBuildProgressRequest, GetIndexBuildProgressResponse, GetIndexStateRequest, GetIndexStateResponse,
         GetIndexStatisticsRequest, GetIndexStatisticsResponse, IndexDescription,
     },
 };
+
+use serde_json::Value;
 
 use super::Call;
 use crate::{
@@ -24,6 +28,15 @@ pub(super) async fn create(node: &Node, call: &Call, request: CreateIndexRequest
     };
     node.engine
         .create_index(&call.database(&request.db_name), &request.collection_name, wanted)
+        .await?;
+    Ok(failure::success())
+}
+
+pub(super) async fn alter(node: &Node, call: &Call, request: AlterIndexRequest) -> Result<common::Status, Failure> {
+    let set = pairs::to_map(request.extra_params)?;
+    let (database, collection) = (call.database(&request.db_name), &request.collection_name);
+    node.engine
+        .alter_index(&database, collection, &request.index_name, set, request.delete_keys)
         .await?;
     Ok(failure::success())
 }
@@ -143,7 +156,7 @@ fn state_of(index: &IndexInfo) -> IndexState {
 
 fn description(index: IndexInfo) -> IndexDescription {
     let state = state_of(&index) as i32;
-    let mut params = index.spec.params;
+    let mut params = flat(index.spec.params);
     params.entry("index_type".to_owned()).or_insert(index.spec.type_name);
     if let Some(metric) = index.spec.metric {
         params
@@ -162,6 +175,22 @@ fn description(index: IndexInfo) -> IndexDescription {
         pending_index_rows: rows(index.total_rows.saturating_sub(index.indexed_rows)),
         ..IndexDescription::default()
     }
+}
+
+/// Parameters that came as JSON text under `params`, beside the others: as Milvus shows them.
+fn flat(mut params: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let Some(Ok(nested)) = params.get("params").map(|text| pairs::object("params", text)) else {
+        return params;
+    };
+    params.remove("params");
+    for (name, value) in nested {
+        let text = match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        params.entry(name).or_insert(text);
+    }
+    params
 }
 
 fn rows(count: u64) -> i64 {

@@ -18,6 +18,7 @@ mod names;
 mod partitions;
 mod rows;
 mod search;
+mod text;
 mod users;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
@@ -112,7 +113,7 @@ answers! {
     FlushResponse GetCollectionStatisticsResponse GetFlushAllStateResponse GetFlushStateResponse
     GetIndexBuildProgressResponse GetIndexStateResponse GetIndexStatisticsResponse GetLoadStateResponse
     GetLoadingProgressResponse GetPartitionStatisticsResponse GetPersistentSegmentInfoResponse GetVersionResponse
-    ListAliasesResponse ListCredUsersResponse ListDatabasesResponse MutationResult QueryResults SearchResults
+    ListAliasesResponse ListCredUsersResponse ListDatabasesResponse MutationResult QueryResults RunAnalyzerResponse SearchResults
     ShowCollectionsResponse ShowPartitionsResponse TruncateCollectionResponse
 }
 
@@ -266,6 +267,7 @@ service! {
         get_index_statistics "GetIndexStatistics" GetIndexStatisticsRequest => milvus::GetIndexStatisticsResponse, indexes::statistics;
         search "Search" SearchRequest => milvus::SearchResults, search::search;
         query "Query" QueryRequest => milvus::QueryResults, search::query;
+        run_analyzer "RunAnalyzer" RunAnalyzerRequest => milvus::RunAnalyzerResponse, text::run_analyzer;
         get_flush_state "GetFlushState" GetFlushStateRequest => milvus::GetFlushStateResponse, rows::flush_state;
         get_flush_all_state "GetFlushAllState" GetFlushAllStateRequest => milvus::GetFlushAllStateResponse, rows::flush_all_state;
         get_persistent_segment_info "GetPersistentSegmentInfo" GetPersistentSegmentInfoRequest => milvus::GetPersistentSegmentInfoResponse, collections::segments;
@@ -288,7 +290,9 @@ service! {
         create_alias "CreateAlias" CreateAliasRequest => common::Status, aliases::create;
         drop_alias "DropAlias" DropAliasRequest => common::Status, aliases::drop;
         alter_alias "AlterAlias" AlterAliasRequest => common::Status, aliases::alter;
+        alter_collection_field "AlterCollectionField" AlterCollectionFieldRequest => common::Status, collections::alter_field;
         create_index "CreateIndex" CreateIndexRequest => common::Status, indexes::create;
+        alter_index "AlterIndex" AlterIndexRequest => common::Status, indexes::alter;
         drop_index "DropIndex" DropIndexRequest => common::Status, indexes::drop;
         insert "Insert" InsertRequest => milvus::MutationResult, rows::insert;
         upsert "Upsert" UpsertRequest => milvus::MutationResult, rows::upsert;

@@ -72,8 +72,10 @@ macro_rules! named {
 named! {
     AllocTimestampRequest [] {}
     AlterAliasRequest [db_name] { collection_name "collection"; alias "alias"; }
+    AlterCollectionFieldRequest [db_name] { collection_name "collection"; field_name "field"; }
     AlterCollectionRequest [db_name] { collection_name "collection"; }
     AlterDatabaseRequest [db_name] {}
+    AlterIndexRequest [db_name] { collection_name "collection"; index_name "index"; }
     BatchDescribeCollectionRequest [db_name] { collection_name "collection"; }
     CheckHealthRequest [] {}
     ConnectRequest [] {}
@@ -118,6 +120,7 @@ named! {
     QueryRequest [db_name] { collection_name "collection"; partition_names "partitions"; output_fields "output_fields"; consistency_level "consistency_level"; }
     ReleaseCollectionRequest [db_name] { collection_name "collection"; }
     RenameCollectionRequest [db_name] { old_name "old_name"; new_db_name "new_db_name"; new_name "new_name"; }
+    RunAnalyzerRequest [db_name] { collection_name "collection"; field_name "field"; }
     SearchRequest [db_name] { collection_name "collection"; partition_names "partitions"; nq "nq"; output_fields "output_fields"; consistency_level "consistency_level"; }
     ShowCollectionsRequest [db_name] { }
     ShowPartitionsRequest [db_name] { collection_name "collection"; partition_names "partitions"; }

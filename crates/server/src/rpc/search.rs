@@ -4,7 +4,7 @@
 //! guarantee timestamp asks for, so both are accepted and need no waiting.
 
 use saker_engine::{Filter, PrimaryKeys, QueryRequest as EngineQuery, SearchRequest as EngineSearch, SearchResult};
-use saker_model::{CollectionSchema, MetricType};
+use saker_model::{CollectionSchema, FieldSchema, MetricType};
 use saker_proto::{
     milvus::{QueryRequest, QueryResults, SearchRequest, SearchResults, search_request::SearchInput},
     schema::{SearchIteratorV2Results, SearchResultData},
@@ -34,26 +34,16 @@ pub(super) async fn search(node: &Node, call: &Call, request: SearchRequest) -> 
     let Some(SearchInput::PlaceholderGroup(group)) = request.search_input else {
         return Err(Failure::unsupported("a search by primary keys"));
     };
-    let queries = queries_in(&group, &field)?;
-    let expected = info.schema.field(&field).map_or(0, |field| field.dim);
-    if queries.dim != expected {
-        return Err(Failure::invalid(format_args!(
-            "vector dimension mismatch, expected vector size(byte) {}, actual {} (dimension {expected} against {})",
-            expected * 4,
-            queries.dim * 4,
-            queries.dim
-        )));
-    }
-    if settings.iterator.is_some() && queries.count != 1 {
+    let (queries, queries_count) = queries_in(&group, field)?;
+    if settings.iterator.is_some() && queries_count != 1 {
         return Err(Failure::invalid("a search iterator takes one vector"));
     }
-    let queries_count = queries.count;
     let mut wanted = EngineSearch {
         database,
         collection: request.collection_name.clone(),
         partitions: request.partition_names,
-        field,
-        queries: queries.values,
+        field: field.name.clone(),
+        queries,
         queries_count,
         metric: settings.metric.clone(),
         limit: settings.limit,
@@ -64,6 +54,9 @@ pub(super) async fn search(node: &Node, call: &Call, request: SearchRequest) -> 
         round_decimal: settings.round_decimal,
     };
     let step = settings.iterator.as_ref();
+    if step.is_none() && wanted.params.radius.is_none() {
+        wanted.params.hits = Some(settings.offset + settings.limit);
+    }
     if let Some(step) = step {
         iterator::narrow(&mut wanted, step)?;
     }
@@ -178,7 +171,8 @@ fn expand(schema: &CollectionSchema, asked: Vec<String>) -> Vec<String> {
     if !asked.iter().any(|name| name == "*") {
         return asked;
     }
-    let mut names: Vec<String> = schema.fields.iter().map(|field| field.name.clone()).collect();
+    let shown = schema.fields.iter().filter(|field| !schema.is_function_output(field));
+    let mut names: Vec<String> = shown.map(|field| field.name.clone()).collect();
     for name in asked {
         if name != "*" && !names.contains(&name) {
             names.push(name);
@@ -188,11 +182,11 @@ fn expand(schema: &CollectionSchema, asked: Vec<String>) -> Vec<String> {
 }
 
 /// The vector field to search: the one named, or the only one.
-fn field_of(schema: &CollectionSchema, named: &str) -> Result<String, Failure> {
+fn field_of<'a>(schema: &'a CollectionSchema, named: &str) -> Result<&'a FieldSchema, Failure> {
     if named.is_empty() {
         let mut vectors = schema.vectors();
         return match (vectors.next(), vectors.next()) {
-            (Some(only), None) => Ok(only.name.clone()),
+            (Some(only), None) => Ok(only),
             _ => Err(Failure::invalid(
                 "multiple anns_fields exist, please specify a anns_field in search_params",
             )),
@@ -200,7 +194,7 @@ fn field_of(schema: &CollectionSchema, named: &str) -> Result<String, Failure> {
     }
     let shown = crate::wire::pairs::shorten(named);
     match schema.field(named) {
-        Some(field) if field.data_type.is_vector() => Ok(field.name.clone()),
+        Some(field) if field.data_type.is_vector() => Ok(field),
         Some(_) => Err(Failure::invalid(format_args!(
             "field ({shown}) to search is not of vector data type"
         ))),

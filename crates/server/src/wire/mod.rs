@@ -6,11 +6,13 @@
 //! Start at [`rows_in`] (insert) and [`rows_out`] (results); failures become a [`Failure`].
 
 pub mod failure;
+pub mod functions;
 pub mod pairs;
 pub mod rows_in;
 pub mod rows_out;
 pub mod schema;
 pub mod search;
+pub mod sparse;
 pub mod vectors_in;
 
 pub use failure::Failure;

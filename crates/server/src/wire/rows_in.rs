@@ -6,12 +6,14 @@ use std::collections::BTreeSet;
 
 use saker_model::{
     ArrayValue, Bitmap, CollectionSchema, Column, ColumnData, DataType, FieldSchema, Limits, RowBatch, Scalar,
+    SparseVector,
 };
+use saker_model::half::{f32_to_bf16, f32_to_f16};
 use saker_proto::schema::{
     FieldData, ScalarField, field_data::Field, scalar_field::Data as Scalars, vector_field::Data as Vectors,
 };
 
-use super::Failure;
+use super::{Failure, sparse::sparse_all_in};
 
 /// Whether rows are new or replace others: an upsert carries the primary key even if the server makes keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub enum Write {
 /// Checked rows in the order of the schema.
 ///
 /// Fields that a client may leave out (nullable, with a default, the dynamic field) are filled in. The column of a
-/// primary key that the server makes is absent.
+/// primary key that the server makes is absent, and so are those that functions make.
 ///
 /// # Errors
 /// [`Failure`] that names the field and what is wrong with it; never a value.
@@ -64,7 +66,14 @@ pub fn rows_in(
                     field.name
                 )));
             }
+            Some(_) if schema.is_function_output(field) => {
+                return Err(Failure::invalid(format_args!(
+                    "field {} is the output of a function: the server makes its values, leave it out",
+                    field.name
+                )));
+            }
             Some(data) => columns.push(column_in(field, data, rows)?),
+            None if schema.is_function_output(field) => {}
             None if field.auto_id && write == Write::Insert => {}
             None => columns.push(absent(field, rows)?),
         }
@@ -257,6 +266,25 @@ fn filler(field: &FieldSchema, rows: usize) -> ColumnData {
             dim: field.dim,
             data: vec![0.0; rows * field.dim],
         },
+        DataType::Float16Vector => ColumnData::Float16Vector {
+            dim: field.dim,
+            data: vec![0; rows * field.dim],
+        },
+        DataType::BFloat16Vector => ColumnData::BFloat16Vector {
+            dim: field.dim,
+            data: vec![0; rows * field.dim],
+        },
+        DataType::Int8Vector => ColumnData::Int8Vector {
+            dim: field.dim,
+            data: vec![0; rows * field.dim],
+        },
+        DataType::BinaryVector => ColumnData::BinaryVector {
+            dim: field.dim,
+            data: vec![0; rows * field.dim / 8],
+        },
+        DataType::SparseFloatVector => ColumnData::SparseFloatVector {
+            data: vec![SparseVector::default(); rows],
+        },
     }
 }
 
@@ -277,7 +305,12 @@ fn empty_array(element: Option<DataType>) -> ArrayValue {
             | DataType::Int32
             | DataType::Json
             | DataType::Array
-            | DataType::FloatVector,
+            | DataType::FloatVector
+            | DataType::Float16Vector
+            | DataType::BFloat16Vector
+            | DataType::Int8Vector
+            | DataType::BinaryVector
+            | DataType::SparseFloatVector,
         )
         | None => ArrayValue::Int32(Vec::new()),
     }
@@ -367,21 +400,101 @@ fn array_in(field: &FieldSchema, data: Option<Scalars>) -> Result<ArrayValue, Fa
 }
 
 fn vectors_in(field: &FieldSchema, dim: i64, data: Option<Vectors>) -> Result<ColumnData, Failure> {
-    let Some(Vectors::FloatVector(values)) = data else {
-        return Err(Failure::invalid(format_args!(
-            "field {} carries no float vectors",
-            field.name
-        )));
-    };
-    check_dimension(field, usize::try_from(dim).unwrap_or_default(), values.data.len())?;
-    if values.data.iter().any(|value| !value.is_finite()) {
-        return Err(not_finite(&field.name));
-    }
-    Ok(ColumnData::FloatVector {
-        dim: field.dim,
-        data: values.data,
+    let dim = usize::try_from(dim).unwrap_or_default();
+    Ok(match (field.data_type, data) {
+        (DataType::FloatVector, Some(Vectors::FloatVector(values))) => {
+            check_dimension(field, dim, values.data.len())?;
+            if values.data.iter().any(|value| !value.is_finite()) {
+                return Err(not_finite(&field.name));
+            }
+            ColumnData::FloatVector {
+                dim: field.dim,
+                data: values.data,
+            }
+        }
+        (DataType::Float16Vector, Some(Vectors::Float16Vector(bytes))) => ColumnData::Float16Vector {
+            dim: field.dim,
+            data: halves(field, dim, &bytes, F16_NOT_FINITE)?,
+        },
+        (DataType::BFloat16Vector, Some(Vectors::Bfloat16Vector(bytes))) => ColumnData::BFloat16Vector {
+            dim: field.dim,
+            data: halves(field, dim, &bytes, BF16_NOT_FINITE)?,
+        },
+        // What Python clients send for lists of numbers.
+        (DataType::Float16Vector, Some(Vectors::FloatVector(values))) => ColumnData::Float16Vector {
+            dim: field.dim,
+            data: narrowed(field, dim, &values.data, f32_to_f16, F16_NOT_FINITE)?,
+        },
+        (DataType::BFloat16Vector, Some(Vectors::FloatVector(values))) => ColumnData::BFloat16Vector {
+            dim: field.dim,
+            data: narrowed(field, dim, &values.data, f32_to_bf16, BF16_NOT_FINITE)?,
+        },
+        (DataType::Int8Vector, Some(Vectors::Int8Vector(bytes))) => {
+            check_dimension(field, dim, bytes.len())?;
+            ColumnData::Int8Vector {
+                dim: field.dim,
+                data: bytes.iter().map(|byte| byte.cast_signed()).collect(),
+            }
+        }
+        (DataType::BinaryVector, Some(Vectors::BinaryVector(bytes))) => {
+            check_dimension(field, dim, 8 * bytes.len())?;
+            ColumnData::BinaryVector {
+                dim: field.dim,
+                data: bytes.into(),
+            }
+        }
+        // Clients in Python say the dimension of the last element that they met, so it tells nothing.
+        (DataType::SparseFloatVector, Some(Vectors::SparseFloatVector(values))) => ColumnData::SparseFloatVector {
+            data: sparse_all_in(&field.name, &values.contents)?,
+        },
+        (data_type, _) => {
+            return Err(Failure::invalid(format_args!(
+                "field {} carries no vectors of type {}",
+                field.name,
+                data_type.name()
+            )));
+        }
     })
 }
+
+/// Values of 16 bits, none of them NaN or infinite: those have all bits of `exponent` set.
+fn halves(field: &FieldSchema, dim: usize, bytes: &[u8], exponent: u16) -> Result<Vec<u16>, Failure> {
+    let (halves, rest) = bytes.as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(Failure::invalid(format_args!(
+            "the length ({}) of the data of field {} is not a multiple of 2 bytes",
+            bytes.len(),
+            field.name
+        )));
+    }
+    check_dimension(field, dim, halves.len())?;
+    let values: Vec<u16> = halves.iter().map(|half| u16::from_le_bytes(*half)).collect();
+    if values.iter().any(|value| value & exponent == exponent) {
+        return Err(not_finite(&field.name));
+    }
+    Ok(values)
+}
+
+/// Values rounded to 16 bits, none of them NaN, infinite, or too large.
+fn narrowed(
+    field: &FieldSchema,
+    dim: usize,
+    values: &[f32],
+    narrow: fn(f32) -> u16,
+    exponent: u16,
+) -> Result<Vec<u16>, Failure> {
+    check_dimension(field, dim, values.len())?;
+    let values: Vec<u16> = values.iter().map(|value| narrow(*value)).collect();
+    if values.iter().any(|value| value & exponent == exponent) {
+        return Err(not_finite(&field.name));
+    }
+    Ok(values)
+}
+
+/// The exponent of a 16-bit IEEE 754 float that is no number, ...
+pub(super) const F16_NOT_FINITE: u16 = 0x7c00;
+/// ... and that of the upper half of such an `f32`.
+pub(super) const BF16_NOT_FINITE: u16 = 0x7f80;
 
 fn check_dimension(field: &FieldSchema, dim: usize, values: usize) -> Result<(), Failure> {
     // A client that leaves the dimension out still has to send whole vectors.
@@ -392,8 +505,15 @@ fn check_dimension(field: &FieldSchema, dim: usize, values: usize) -> Result<(),
         )));
     }
     if !values.is_multiple_of(field.dim) {
+        let kind = match field.data_type {
+            DataType::BinaryVector => "binary",
+            DataType::Int8Vector => "int8",
+            DataType::Float16Vector => "float16",
+            DataType::BFloat16Vector => "bfloat16",
+            _ => "float",
+        };
         return Err(Failure::invalid(format_args!(
-            "the length of float data should divide the dim({}) of field {}, got {values} values",
+            "the length of {kind} data should divide the dim({}) of field {}, got {values} values",
             field.dim, field.name
         )));
     }
@@ -448,7 +568,12 @@ fn check_values(field: &FieldSchema, column: &Column) -> Result<(), Failure> {
         | ColumnData::Int16(_)
         | ColumnData::Int32(_)
         | ColumnData::Int64(_)
-        | ColumnData::FloatVector { .. } => Ok(()),
+        | ColumnData::FloatVector { .. }
+        | ColumnData::Float16Vector { .. }
+        | ColumnData::BFloat16Vector { .. }
+        | ColumnData::Int8Vector { .. }
+        | ColumnData::BinaryVector { .. }
+        | ColumnData::SparseFloatVector { .. } => Ok(()),
     }
 }
 

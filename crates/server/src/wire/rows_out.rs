@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use saker_engine::{OutputColumn, PrimaryKeys};
-use saker_model::{ArrayValue, Bitmap, CollectionSchema, ColumnData, DataType};
+use saker_model::{ArrayValue, Bitmap, CollectionSchema, ColumnData, DataType, SparseVector};
 use saker_proto::schema::{
     ArrayArray, BoolArray, DoubleArray, FieldData, FloatArray, IDs, IntArray, JsonArray, LongArray, ScalarField,
-    StringArray, VectorField, field_data::Field, i_ds::IdField, scalar_field::Data as Scalars,
+    SparseFloatArray, StringArray, VectorField, field_data::Field, i_ds::IdField, scalar_field::Data as Scalars,
     vector_field::Data as Vectors,
 };
 
@@ -34,17 +34,13 @@ pub fn column_out(column: OutputColumn, schema: &CollectionSchema) -> FieldData 
     let element = schema.field_by_id(column.field).and_then(|field| field.element_type);
     let data_type = column.data.data_type();
     let valid_data = column.validity.as_ref().map(bits).unwrap_or_default();
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "everything but vectors is a scalar on the wire"
-    )]
-    let field = match column.data {
-        ColumnData::FloatVector { dim, data } => Field::Vectors(VectorField {
+    let field = match vectors_out(column.data) {
+        Ok((dim, vectors)) => Field::Vectors(VectorField {
             dim: i64::try_from(dim).unwrap_or(i64::MAX),
             valid_data: valid_data.clone(),
-            data: Some(Vectors::FloatVector(FloatArray { data })),
+            data: Some(vectors),
         }),
-        scalars => Field::Scalars(ScalarField {
+        Err(scalars) => Field::Scalars(ScalarField {
             valid_data: valid_data.clone(),
             data: Some(scalars_out(scalars, element)),
         }),
@@ -58,6 +54,43 @@ pub fn column_out(column: OutputColumn, schema: &CollectionSchema) -> FieldData 
         valid_data,
         field: Some(field),
     }
+}
+
+/// Dimension and values of vectors; the column itself if it holds none.
+fn vectors_out(data: ColumnData) -> Result<(usize, Vectors), ColumnData> {
+    fn halves(values: &[u16]) -> Bytes {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "everything but vectors is a scalar on the wire"
+    )]
+    Ok(match data {
+        ColumnData::FloatVector { dim, data } => (dim, Vectors::FloatVector(FloatArray { data })),
+        ColumnData::Float16Vector { dim, data } => (dim, Vectors::Float16Vector(halves(&data))),
+        ColumnData::BFloat16Vector { dim, data } => (dim, Vectors::Bfloat16Vector(halves(&data))),
+        ColumnData::Int8Vector { dim, data } => {
+            let bytes = data.into_iter().map(i8::cast_unsigned).collect::<Vec<_>>();
+            (dim, Vectors::Int8Vector(bytes.into()))
+        }
+        ColumnData::BinaryVector { dim, data } => (dim, Vectors::BinaryVector(data.into())),
+        ColumnData::SparseFloatVector { data } => {
+            let dim = data.iter().map(SparseVector::dim).max().unwrap_or_default();
+            let contents = data.iter().map(|vector| {
+                let pairs = vector.pairs().iter();
+                pairs
+                    .flat_map(|(index, value)| [index.to_le_bytes(), value.to_le_bytes()])
+                    .flatten()
+                    .collect()
+            });
+            let sparse = SparseFloatArray {
+                contents: contents.collect(),
+                dim: i64::try_from(dim).unwrap_or(i64::MAX),
+            };
+            (dim, Vectors::SparseFloatVector(sparse))
+        }
+        scalars => return Err(scalars),
+    })
 }
 
 /// The answer to `count(*)`: one Int64 column of that name.
@@ -111,7 +144,12 @@ fn scalars_out(data: ColumnData, element: Option<DataType>) -> Scalars {
             })
         }
         // The caller sends vectors in a vector field.
-        ColumnData::FloatVector { data, .. } => Scalars::FloatData(FloatArray { data }),
+        ColumnData::FloatVector { .. }
+        | ColumnData::Float16Vector { .. }
+        | ColumnData::BFloat16Vector { .. }
+        | ColumnData::Int8Vector { .. }
+        | ColumnData::BinaryVector { .. }
+        | ColumnData::SparseFloatVector { .. } => Scalars::FloatData(FloatArray::default()),
     }
 }
 

@@ -12,7 +12,7 @@ use saker_proto::{
     },
 };
 
-use super::{Failure, pairs};
+use super::{Failure, functions, pairs};
 
 /// Our type for a wire type.
 ///
@@ -51,6 +51,11 @@ fn supported_type(wire: WireType) -> Option<DataType> {
         WireType::Json => DataType::Json,
         WireType::Array => DataType::Array,
         WireType::FloatVector => DataType::FloatVector,
+        WireType::Float16Vector => DataType::Float16Vector,
+        WireType::BFloat16Vector => DataType::BFloat16Vector,
+        WireType::Int8Vector => DataType::Int8Vector,
+        WireType::BinaryVector => DataType::BinaryVector,
+        WireType::SparseFloatVector => DataType::SparseFloatVector,
         _ => return None,
     })
 }
@@ -70,6 +75,11 @@ pub const fn data_type_out(data_type: DataType) -> WireType {
         DataType::Json => WireType::Json,
         DataType::Array => WireType::Array,
         DataType::FloatVector => WireType::FloatVector,
+        DataType::Float16Vector => WireType::Float16Vector,
+        DataType::BFloat16Vector => WireType::BFloat16Vector,
+        DataType::Int8Vector => WireType::Int8Vector,
+        DataType::BinaryVector => WireType::BinaryVector,
+        DataType::SparseFloatVector => WireType::SparseFloatVector,
     }
 }
 
@@ -134,6 +144,7 @@ pub fn schema_in(encoded: &[u8], collection: &str) -> Result<CollectionSchema, F
         description: wire.description,
         fields,
         enable_dynamic_field: wire.enable_dynamic_field,
+        functions: functions::functions_in(wire.functions)?,
     };
     check_fields(&schema)?;
     Ok(schema)
@@ -238,7 +249,7 @@ fn field_in(wire: WireField, collection: &str) -> Result<FieldSchema, Failure> {
         nullable: wire.nullable,
         default_value,
         dim: if data_type.is_vector() {
-            number("dim", Limits::DIMENSION_MAX)?
+            dimension_in(&type_params, data_type, &name, collection)?
         } else {
             0
         },
@@ -267,13 +278,45 @@ fn element_type_in(wire: &WireField) -> Result<DataType, Failure> {
         element = leaf;
     }
     let element = data_type_in(element, &wire.name)?;
-    if matches!(element, DataType::Json | DataType::Array | DataType::FloatVector) {
+    if element.is_vector() || matches!(element, DataType::Json | DataType::Array) {
         return Err(Failure::invalid(format_args!(
             "element type {} is not supported",
             element.name()
         )));
     }
     Ok(element)
+}
+
+/// The dimension of vectors; sparse ones have none.
+fn dimension_in(
+    params: &BTreeMap<String, String>,
+    data_type: DataType,
+    field: &str,
+    collection: &str,
+) -> Result<usize, Failure> {
+    let (kind, most) = match data_type {
+        DataType::BinaryVector => ("binary", Limits::BINARY_DIMENSION_MAX),
+        DataType::SparseFloatVector if params.contains_key("dim") => {
+            return Err(Failure::invalid(format_args!(
+                "dim should not be specified for sparse vector field {field}"
+            )));
+        }
+        DataType::SparseFloatVector => return Ok(0),
+        DataType::Int8Vector => ("int", Limits::DIMENSION_MAX),
+        _ => ("float", Limits::DIMENSION_MAX),
+    };
+    let dim = number_param(params, "dim", u32::MAX as usize, field, collection)?;
+    if dim > most {
+        return Err(Failure::invalid(format_args!(
+            "invalid dimension: {dim} of field {field}. {kind} vector dimension should be in range 1 ~ {most}"
+        )));
+    }
+    if kind == "binary" && dim % 8 != 0 {
+        return Err(Failure::invalid(format_args!(
+            "invalid dimension: {dim} of field {field}. binary vector dimension should be multiple of 8. "
+        )));
+    }
+    Ok(dim)
 }
 
 fn number_param(
@@ -342,9 +385,13 @@ pub fn schema_out(schema: &CollectionSchema, name: &str) -> WireSchema {
             .fields
             .iter()
             .filter(|field| !field.is_dynamic)
-            .map(field_out)
+            .map(|field| WireField {
+                is_function_output: schema.is_function_output(field),
+                ..field_out(field)
+            })
             .collect(),
         enable_dynamic_field: schema.enable_dynamic_field,
+        functions: functions::functions_out(schema),
         ..WireSchema::default()
     }
 }
@@ -492,14 +539,15 @@ mod tests {
             vec![primary(), vector("8"), field("t", WireType::VarChar, &[])],
             "max_length",
         );
-        refused(
-            vec![
-                primary(),
-                vector("8"),
-                field("b", WireType::BinaryVector, &[("dim", "8")]),
-            ],
-            "BinaryVector",
-        );
+        let of = |data_type, dim: &str| vec![primary(), field("b", data_type, &[("dim", dim)])];
+        refused(of(WireType::BinaryVector, "12"), "binary vector dimension should be multiple of 8");
+        refused(of(WireType::BinaryVector, "262152"), "range 1 ~ 262144");
+        assert_eq!(read(of(WireType::BinaryVector, "262144")).unwrap().fields[1].dim, 262_144);
+        for narrow in [WireType::Float16Vector, WireType::BFloat16Vector, WireType::Int8Vector] {
+            refused(of(narrow, "32769"), "vector dimension should be in range 1 ~ 32768");
+            refused(of(narrow, "0"), "dim");
+            assert_eq!(read(of(narrow, "32768")).unwrap().fields[1].dim, 32_768);
+        }
         refused(
             vec![primary(), vector("8"), field("9x", WireType::Bool, &[])],
             "Invalid field name",

@@ -275,35 +275,23 @@ fn iterator_step(given: &BTreeMap<String, String>) -> Result<Option<IteratorStep
 }
 
 fn search_params(inner: &Map<String, Value>) -> Result<SearchParams, Failure> {
-    let ef = match inner.get("ef").or_else(|| inner.get("search_list")) {
-        Some(value) => Some(count_param("ef", value)?),
-        None => None,
-    };
     let radius = float_param(inner, "radius")?;
     let range_filter = float_param(inner, "range_filter")?;
     if range_filter.is_some() && radius.is_none() {
         return Err(Failure::invalid("range_filter should be used with radius"));
     }
+    // What the others mean depends on the type of the index, which the engine knows.
+    let named = inner.iter().filter_map(|(name, value)| match value {
+        Value::String(text) => Some((name.clone(), text.clone())),
+        Value::Bool(_) | Value::Number(_) => Some((name.clone(), value.to_string())),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    });
     Ok(SearchParams {
-        ef,
+        named: named.collect(),
         radius,
         range_filter,
+        ..SearchParams::default()
     })
-}
-
-/// Most candidates that a caller may ask a graph search to keep (Milvus: 32,768).
-const EF_MAX: u64 = 32_768;
-
-fn count_param(key: &str, value: &Value) -> Result<usize, Failure> {
-    let count = value
-        .as_u64()
-        .or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()));
-    match count {
-        Some(count @ 1..=EF_MAX) => Ok(usize::try_from(count).unwrap_or_default()),
-        _ => Err(Failure::invalid(format_args!(
-            "{key} should be an integer in range [1, {EF_MAX}]"
-        ))),
-    }
 }
 
 #[expect(
@@ -361,9 +349,12 @@ mod tests {
         assert_eq!(
             settings.params,
             SearchParams {
-                ef: Some(64),
+                named: [("ef", "64"), ("metric_type", "COSINE"), ("radius", "0.5"), ("range_filter", "0.9")]
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .into(),
                 radius: Some(0.5),
-                range_filter: Some(0.9)
+                range_filter: Some(0.9),
+                ..SearchParams::default()
             }
         );
         assert_eq!(settings.iterator, None);
@@ -389,7 +380,6 @@ mod tests {
         assert!(search_settings(given(&[])).is_err());
         let grouped = search_settings(given(&[("topk", "1"), ("group_by_field", "doc")])).unwrap_err();
         assert!(grouped.reason.contains("group_by_field in a search is not supported"));
-        assert!(search_settings(given(&[("topk", "1"), ("params", r#"{"ef": 32769}"#)])).is_err());
         assert!(search_settings(given(&[("topk", "1"), ("params", r#"{"range_filter": 1}"#)])).is_err());
         assert!(query_settings(given(&[("limit", "0")])).is_err());
         assert_eq!(

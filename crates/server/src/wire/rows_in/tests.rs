@@ -64,6 +64,7 @@ fn schema() -> CollectionSchema {
         description: String::new(),
         fields,
         enable_dynamic_field: true,
+        functions: Vec::new(),
     }
 }
 
