@@ -44,6 +44,11 @@ class RunningSaker:
             "aws_secret_access_key": credentials[profile]["aws_secret_access_key"],
         }
 
+    @property
+    def process_id(self) -> int:
+        assert self._process
+        return self._process.pid
+
     def __enter__(self) -> RunningSaker:
         command = [self._binary, "dev", "--dir", str(self.directory), "--port", str(self.port)]
         command += ["--console-port", str(self.console_port)]
