@@ -241,8 +241,15 @@ pub(crate) fn full_rows(schema: &CollectionSchema, first: usize, rows: usize) ->
                 }
             }
             DataType::Float16Vector | DataType::BFloat16Vector => {
-                let row =
-                    |n: i64| (0..field.dim).map(move |at| if n == 0 { 0 } else { 0x3c00 | (n + at as i64) as u16 & 0x7f });
+                let row = |n: i64| {
+                    (0..field.dim).map(move |at| {
+                        if n == 0 {
+                            0
+                        } else {
+                            0x3c00 | (n + at as i64) as u16 & 0x7f
+                        }
+                    })
+                };
                 let (dim, data) = (field.dim, numbers().flat_map(row).collect());
                 if field.data_type == DataType::Float16Vector {
                     ColumnData::Float16Vector { dim, data }
