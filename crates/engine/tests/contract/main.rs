@@ -19,4 +19,5 @@ mod sealed;
 mod searching;
 mod stress;
 mod tamper;
+mod text;
 mod virtual_time;

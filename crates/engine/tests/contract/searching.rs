@@ -72,9 +72,7 @@ async fn wherever_a_search_runs_its_answer_is_the_same() {
         };
         let found = everywhere(&engine, many).await;
         assert_eq!(found.hits_per_query, [10; 40]);
-        let expected: Vec<i64> = (0..40)
-            .flat_map(|id| brute_force(left(), &vector(id), 10))
-            .collect();
+        let expected: Vec<i64> = (0..40).flat_map(|id| brute_force(left(), &vector(id), 10)).collect();
         assert_eq!(ints(&found.ids), expected, "{index}");
         engine.shutdown().await;
     }

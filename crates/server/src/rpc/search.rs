@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::Call;
 use crate::{
     node::Node,
+    threads::only_request_here,
     wire::{
         Failure,
         rows_out::{COUNT_FIELD, column_out, count_out, ids_out},
@@ -26,11 +27,11 @@ pub(super) async fn search(node: &Node, call: &Call, request: SearchRequest) -> 
     refuse_unsupported(&request)?;
     let database = call.database(&request.db_name);
     let settings = search_settings(request.search_params)?;
-    let info = node
+    let schema = node
         .engine
-        .describe_collection(&database, &request.collection_name)
+        .collection_schema(&database, &request.collection_name)
         .await?;
-    let field = field_of(&info.schema, &settings.field)?;
+    let field = field_of(&schema, &settings.field)?;
     let Some(SearchInput::PlaceholderGroup(group)) = request.search_input else {
         return Err(Failure::unsupported("a search by primary keys"));
     };
@@ -60,7 +61,11 @@ pub(super) async fn search(node: &Node, call: &Call, request: SearchRequest) -> 
     if let Some(step) = step {
         iterator::narrow(&mut wanted, step)?;
     }
-    let mut found = node.engine.search(wanted).await?;
+    let mut found = if only_request_here() {
+        node.engine.search_here_if_short(wanted).await?
+    } else {
+        node.engine.search(wanted).await?
+    };
     let iterator = match step {
         Some(step) => Some(iterator::finish(&mut found, step, settings.limit)),
         None => None,
@@ -68,7 +73,7 @@ pub(super) async fn search(node: &Node, call: &Call, request: SearchRequest) -> 
     node.metrics.searches(u64::try_from(queries_count).unwrap_or(u64::MAX));
     Ok(results(
         found,
-        &info.schema,
+        &schema,
         &settings,
         request.output_fields,
         request.collection_name,

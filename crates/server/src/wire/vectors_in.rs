@@ -22,8 +22,10 @@ use super::{
 /// # Errors
 /// [`Failure`] for queries of another type than the field's, of another length, with NaN or infinity, and too many of
 /// them.
-pub fn queries_in(group: &[u8], field: &FieldSchema) -> Result<(Queries, usize), Failure> {
-    let group = PlaceholderGroup::decode(group).map_err(|_| Failure::invalid("placeholder group cannot be decoded"))?;
+pub fn queries_in(group: &Bytes, field: &FieldSchema) -> Result<(Queries, usize), Failure> {
+    // From `Bytes`, so that each query stays a slice of the message until it is converted.
+    let group = PlaceholderGroup::decode(group.clone());
+    let group = group.map_err(|_| Failure::invalid("placeholder group cannot be decoded"))?;
     let mut placeholders = group.placeholders.into_iter();
     let (Some(placeholder), None) = (placeholders.next(), placeholders.next()) else {
         return Err(Failure::invalid(
@@ -155,7 +157,7 @@ mod tests {
             type_params: BTreeMap::new(),
         }
     }
-    fn group(vector_type: PlaceholderType, values: Vec<Vec<u8>>) -> Vec<u8> {
+    fn group(vector_type: PlaceholderType, values: Vec<Vec<u8>>) -> Bytes {
         let values = values.into_iter().map(Bytes::from).collect();
         let value = PlaceholderValue {
             tag: "$0".into(),
@@ -167,6 +169,7 @@ mod tests {
             placeholders: vec![value],
         }
         .encode_to_vec()
+        .into()
     }
     fn floats(values: &[f32]) -> Vec<u8> {
         values.iter().flat_map(|value| value.to_le_bytes()).collect()
@@ -205,7 +208,7 @@ mod tests {
     #[test]
     fn malformed_vectors_are_refused() {
         use PlaceholderType as Sent;
-        let refused = |encoded: Vec<u8>, field: &FieldSchema, part: &str| {
+        let refused = |encoded: Bytes, field: &FieldSchema, part: &str| {
             let reason = queries_in(&encoded, field).unwrap_err().reason;
             assert!(reason.contains(part), "{reason} lacks {part}");
         };
@@ -247,15 +250,15 @@ mod tests {
             &one,
             "nq [16385]",
         );
-        refused(b"\xff\xff\xff".to_vec(), &one, "cannot be decoded");
-        refused(PlaceholderGroup::default().encode_to_vec(), &one, "exactly one");
+        refused(Bytes::from_static(b"\xff\xff\xff"), &one, "cannot be decoded");
+        refused(PlaceholderGroup::default().encode_to_vec().into(), &one, "exactly one");
         assert!(queries_in(&group(float, vec![floats(&[1.0]); Limits::QUERIES_MAX]), &one).is_ok());
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
-            let _ = queries_in(&bytes, &field(DataType::FloatVector, 2));
+            let _ = queries_in(&bytes.into(), &field(DataType::FloatVector, 2));
         }
         #[test]
         fn any_placeholder_is_answered(
@@ -265,7 +268,7 @@ mod tests {
         ) {
             let values = values.into_iter().map(Bytes::from).collect();
             let value = PlaceholderValue { tag: "$0".into(), r#type: kind, values, element_level: false };
-            let encoded = PlaceholderGroup { placeholders: vec![value] }.encode_to_vec();
+            let encoded = Bytes::from(PlaceholderGroup { placeholders: vec![value] }.encode_to_vec());
             for data_type in [
                 DataType::FloatVector,
                 DataType::Float16Vector,
