@@ -122,7 +122,10 @@ const TYPES: &[IndexType] = &[
     dense(
         "DISKANN",
         IndexKind::Graph,
-        &[Rule::Whole("max_degree", 1, 2_048), Rule::Whole("search_list_size", 1, INT_MAX)],
+        &[
+            Rule::Whole("max_degree", 1, 2_048),
+            Rule::Whole("search_list_size", 1, INT_MAX),
+        ],
         &[Rule::Whole("search_list", 1, INT_MAX)],
     ),
     binary("BIN_FLAT", &[], &[]),
@@ -171,7 +174,9 @@ pub(crate) fn vector_index(field: &FieldSchema, params: &Properties) -> Result<(
     let is_binary = field.data_type == DataType::BinaryVector;
     if found.vectors != Vectors::Both && (found.vectors == Vectors::Binary) != is_binary {
         let (data_type, shown) = (field.data_type.name(), found.name);
-        return Err(refused(&format!("data type {data_type} can't build with this index {shown}")));
+        return Err(refused(&format!(
+            "data type {data_type} can't build with this index {shown}"
+        )));
     }
     let metric = match given.text("metric_type").filter(|name| !name.is_empty()) {
         None => default_metric(field.data_type),
@@ -183,7 +188,10 @@ pub(crate) fn vector_index(field: &FieldSchema, params: &Properties) -> Result<(
                     DataType::Int8Vector => "int",
                     _ => "float",
                 };
-                refused(&format!("{kind} vector index does not support metric type: {}", cut(&name)))
+                refused(&format!(
+                    "{kind} vector index does not support metric type: {}",
+                    cut(&name)
+                ))
             })?
         }
     };
@@ -225,7 +233,10 @@ pub(crate) fn graph_params(spec: &IndexSpec) -> GraphParams {
     if let Some(degree) = degree.or_else(|| given.whole("max_degree")) {
         params.degree = degree.clamp(DEGREE_MIN, GraphParams::DEGREE_MAX);
     }
-    if let Some(list) = given.whole("efConstruction").or_else(|| given.whole("search_list_size")) {
+    if let Some(list) = given
+        .whole("efConstruction")
+        .or_else(|| given.whole("search_list_size"))
+    {
         params.build_list = list.clamp(params.degree, GraphParams::BUILD_LIST_MAX);
     }
     params
@@ -248,19 +259,28 @@ pub(crate) fn list_length(spec: Option<&IndexSpec>, params: &SearchParams, hits:
     for rule in found.search {
         rule.check(&given, 0)?;
     }
-    for (name, shown) in [("ef", "ef"), ("search_list", "search_list_size"), ("reorder_k", "reorder_k")] {
+    for (name, shown) in [
+        ("ef", "ef"),
+        ("search_list", "search_list_size"),
+        ("reorder_k", "reorder_k"),
+    ] {
         let has = found.search.iter().any(|rule| rule.name() == name);
         if let (true, Some(length), Some(hits)) = (has, given.whole(name), hits)
             && length < hits
         {
-            return Err(Error::invalid(format!("{shown}({length}) should be larger than k({hits})")));
+            return Err(Error::invalid(format!(
+                "{shown}({length}) should be larger than k({hits})"
+            )));
         }
     }
     let has = |name: &str| found.search.iter().any(|rule| rule.name() == name);
     if has("nprobe") {
         let built = Given::new(&spec.params)?;
         let clusters = built.whole("nlist").unwrap_or(NLIST_DEFAULT);
-        return Ok(list_of_probes(given.whole("nprobe").unwrap_or(NPROBE_DEFAULT), clusters));
+        return Ok(list_of_probes(
+            given.whole("nprobe").unwrap_or(NPROBE_DEFAULT),
+            clusters,
+        ));
     }
     let list = ["ef", "search_list"]
         .iter()
@@ -288,7 +308,7 @@ fn list_of_probes(probes: usize, clusters: usize) -> usize {
         clippy::cast_sign_loss,
         reason = "a share is from 0 to 1, the product is small"
     )]
-    let longer = (share * LIST_PER_SHARE) as usize;
+    let longer = (share * share * LIST_PER_SQUARED_SHARE) as usize;
     saker_segment::GraphIndex::EF_DEFAULT + longer
 }
 
@@ -302,10 +322,10 @@ pub(crate) const EXACT: usize = usize::MAX;
 /// Clusters that are probed, and clusters, where a user of an IVF type says nothing: as in Milvus.
 const NPROBE_DEFAULT: usize = 8;
 const NLIST_DEFAULT: usize = 128;
-/// The share of all clusters from which on probing them is comparing with every row.
-const EXACT_SHARE: f64 = 0.4;
-/// Candidates that the list grows by from a share of 0 to one of 1.
-const LIST_PER_SHARE: f64 = 6_000.0;
+/// The share of all clusters from which on every row is compared: clusters miss less than one in a thousand there.
+const EXACT_SHARE: f64 = 0.2;
+/// How much longer the list is, times the square of the share.
+const LIST_PER_SQUARED_SHARE: f64 = 250_000.0;
 /// Smallest degree of a graph; less would leave rows that no walk reaches.
 const DEGREE_MIN: usize = 8;
 
@@ -343,7 +363,11 @@ impl Rule {
             return Ok(());
         };
         let shown = cut(&text);
-        let wrong = |kind: &str| Err(refused(&format!("invalid {kind} value, key: '{name}', value: '{shown}'")));
+        let wrong = |kind: &str| {
+            Err(refused(&format!(
+                "invalid {kind} value, key: '{name}', value: '{shown}'"
+            )))
+        };
         let outside = |min: &dyn std::fmt::Display, max: &dyn std::fmt::Display| {
             Err(refused(&format!(
                 "Out of range in json: param '{name}' ({shown}) should be in range [{min}, {max}]"
@@ -457,7 +481,10 @@ mod tests {
     }
 
     fn params(pairs: &[(&str, &str)]) -> Properties {
-        pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).into(), (*value).into()))
+            .collect()
     }
 
     fn made(data_type: DataType, pairs: &[(&str, &str)]) -> Result<(IndexKind, String, MetricType)> {
@@ -496,9 +523,16 @@ mod tests {
             for data_type in DENSE {
                 let outcome = made(data_type, &[("index_type", known.name)]);
                 if known.vectors == Vectors::Dense {
-                    assert_eq!(outcome.unwrap(), (known.kind, known.name.to_owned(), MetricType::Cosine));
+                    assert_eq!(
+                        outcome.unwrap(),
+                        (known.kind, known.name.to_owned(), MetricType::Cosine)
+                    );
                 } else {
-                    let said = format!("data type {} can't build with this index {}", data_type.name(), known.name);
+                    let said = format!(
+                        "data type {} can't build with this index {}",
+                        data_type.name(),
+                        known.name
+                    );
                     assert!(outcome.unwrap_err().message.contains(&said));
                 }
             }
@@ -506,8 +540,14 @@ mod tests {
             assert_eq!(outcome.is_ok(), known.vectors == Vectors::Binary, "{}", known.name);
         }
         for name in ["", "AUTOINDEX", "autoindex"] {
-            assert_eq!(made(DataType::Int8Vector, &[("index_type", name)]).unwrap().0, IndexKind::Graph);
-            assert_eq!(made(DataType::BinaryVector, &[("index_type", name)]).unwrap().0, IndexKind::Flat);
+            assert_eq!(
+                made(DataType::Int8Vector, &[("index_type", name)]).unwrap().0,
+                IndexKind::Graph
+            );
+            assert_eq!(
+                made(DataType::BinaryVector, &[("index_type", name)]).unwrap().0,
+                IndexKind::Flat
+            );
         }
         for (name, said) in [("GPU_CAGRA", "has no GPU"), ("HNSW2", "invalid index type: HNSW2")] {
             let error = made(DataType::FloatVector, &[("index_type", name)]).unwrap_err();
@@ -527,8 +567,17 @@ mod tests {
                 assert!(error.message.contains(&said), "{}", error.message);
             }
         }
-        for (metric, fits) in [("HAMMING", true), ("JACCARD", true), ("L2", false), ("IP", false), ("COSINE", false)] {
-            let outcome = made(DataType::BinaryVector, &[("index_type", "BIN_FLAT"), ("metric_type", metric)]);
+        for (metric, fits) in [
+            ("HAMMING", true),
+            ("JACCARD", true),
+            ("L2", false),
+            ("IP", false),
+            ("COSINE", false),
+        ] {
+            let outcome = made(
+                DataType::BinaryVector,
+                &[("index_type", "BIN_FLAT"), ("metric_type", metric)],
+            );
             assert_eq!(outcome.is_ok(), fits, "{metric}");
         }
     }
@@ -547,7 +596,10 @@ mod tests {
             for (value, fits) in [(low - 1, false), (low, true), (high, true), (high + 1, false)] {
                 let text = value.to_string();
                 let nested = format!("{{\"{key}\": {value}}}");
-                for pairs in [[("index_type", name), (key, &text)], [("index_type", name), ("params", &nested)]] {
+                for pairs in [
+                    [("index_type", name), (key, &text)],
+                    [("index_type", name), ("params", &nested)],
+                ] {
                     let outcome = made(DataType::FloatVector, &pairs);
                     assert_eq!(outcome.is_ok(), fits, "{name} {key} {value}");
                     if let Err(error) = outcome {
@@ -558,7 +610,12 @@ mod tests {
             }
         }
         let refusals = [
-            ("IVF_PQ", "m", "7", "should be a multiple of the number of subquantizers (m). Dimension:128, m:7"),
+            (
+                "IVF_PQ",
+                "m",
+                "7",
+                "should be a multiple of the number of subquantizers (m). Dimension:128, m:7",
+            ),
             ("HNSW", "M", "many", "invalid integer value, key: 'M', value: 'many'"),
             ("HNSW", "M", "-4", "should be in range [2, 2048]"),
             ("HNSW_SQ", "sq_type", "SQ5", "invalid scalar quantizer type"),
@@ -585,7 +642,10 @@ mod tests {
     #[test]
     fn a_list_below_the_hits_wanted_is_refused_as_in_milvus() {
         let said = |outcome: Result<usize>| outcome.unwrap_err().message;
-        assert_eq!(said(searched("HNSW", &[], &[("ef", "9")], 10)), "ef(9) should be larger than k(10)");
+        assert_eq!(
+            said(searched("HNSW", &[], &[("ef", "9")], 10)),
+            "ef(9) should be larger than k(10)"
+        );
         assert_eq!(searched("HNSW", &[], &[("ef", "10")], 10).unwrap(), 10);
         assert_eq!(
             said(searched("DISKANN", &[], &[("search_list", "5")], 6)),
@@ -637,7 +697,13 @@ mod tests {
         assert_eq!(degree("HNSW", &[("M", "2048")]), GraphParams::DEGREE_MAX);
         assert_eq!(degree("HNSW", &[("M", "2")]), DEGREE_MIN);
         assert_eq!(degree("DISKANN", &[("max_degree", "56")]), 56);
-        assert_eq!(graph_params(&spec("HNSW", &[("efConstruction", "300")])).build_list, 300);
-        assert_eq!(graph_params(&spec("IVF_FLAT", &[("nlist", "9")])), GraphParams::default());
+        assert_eq!(
+            graph_params(&spec("HNSW", &[("efConstruction", "300")])).build_list,
+            300
+        );
+        assert_eq!(
+            graph_params(&spec("IVF_FLAT", &[("nlist", "9")])),
+            GraphParams::default()
+        );
     }
 }

@@ -52,7 +52,10 @@ pub fn f32_to_bf16(value: f32) -> u16 {
     low_half((bits + 0x7fff + odd) >> 16)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the callers leave nothing in the upper half")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the callers leave nothing in the upper half"
+)]
 fn low_half(bits: u32) -> u16 {
     bits as u16
 }
@@ -119,7 +122,10 @@ mod tests {
                 }
             }
         }
-        assert_eq!((f32_to_f16(65_519.9), f32_to_f16(65_520.0), f32_to_f16(-1e9)), (0x7bff, 0x7c00, 0xfc00));
+        assert_eq!(
+            (f32_to_f16(65_519.9), f32_to_f16(65_520.0), f32_to_f16(-1e9)),
+            (0x7bff, 0x7c00, 0xfc00)
+        );
         assert_eq!((f32_to_f16(1e-9), f32_to_bf16(f32::MAX)), (0, 0x7f80));
     }
 }

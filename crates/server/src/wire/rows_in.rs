@@ -4,11 +4,11 @@
 
 use std::collections::BTreeSet;
 
+use saker_model::half::{f32_to_bf16, f32_to_f16};
 use saker_model::{
     ArrayValue, Bitmap, CollectionSchema, Column, ColumnData, DataType, FieldSchema, Limits, RowBatch, Scalar,
     SparseVector,
 };
-use saker_model::half::{f32_to_bf16, f32_to_f16};
 use saker_proto::schema::{
     FieldData, ScalarField, field_data::Field, scalar_field::Data as Scalars, vector_field::Data as Vectors,
 };

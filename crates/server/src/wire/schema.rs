@@ -540,9 +540,15 @@ mod tests {
             "max_length",
         );
         let of = |data_type, dim: &str| vec![primary(), field("b", data_type, &[("dim", dim)])];
-        refused(of(WireType::BinaryVector, "12"), "binary vector dimension should be multiple of 8");
+        refused(
+            of(WireType::BinaryVector, "12"),
+            "binary vector dimension should be multiple of 8",
+        );
         refused(of(WireType::BinaryVector, "262152"), "range 1 ~ 262144");
-        assert_eq!(read(of(WireType::BinaryVector, "262144")).unwrap().fields[1].dim, 262_144);
+        assert_eq!(
+            read(of(WireType::BinaryVector, "262144")).unwrap().fields[1].dim,
+            262_144
+        );
         for narrow in [WireType::Float16Vector, WireType::BFloat16Vector, WireType::Int8Vector] {
             refused(of(narrow, "32769"), "vector dimension should be in range 1 ~ 32768");
             refused(of(narrow, "0"), "dim");

@@ -46,9 +46,13 @@ pub fn queries_in(group: &Bytes, field: &FieldSchema) -> Result<(Queries, usize)
             let mut floats = dense(field, values, f32::from_le_bytes)?;
             // Rounded as the field's own values are, so that a vector that was sent so is found at distance 0.
             if field.data_type == DataType::Float16Vector {
-                floats.iter_mut().for_each(|value| *value = f16_to_f32(f32_to_f16(*value)));
+                floats
+                    .iter_mut()
+                    .for_each(|value| *value = f16_to_f32(f32_to_f16(*value)));
             } else if field.data_type == DataType::BFloat16Vector {
-                floats.iter_mut().for_each(|value| *value = bf16_to_f32(f32_to_bf16(*value)));
+                floats
+                    .iter_mut()
+                    .for_each(|value| *value = bf16_to_f32(f32_to_bf16(*value)));
             }
             if floats.iter().any(|value| !value.is_finite()) {
                 return Err(not_finite(&field.name));
@@ -214,7 +218,11 @@ mod tests {
         };
         let (float, one) = (Sent::FloatVector, field(DataType::FloatVector, 1));
         refused(group(float, vec![]), &one, "nq [0]");
-        refused(group(float, vec![vec![0; 7]]), &one, "expected vector size(byte) 4, actual 7");
+        refused(
+            group(float, vec![vec![0; 7]]),
+            &one,
+            "expected vector size(byte) 4, actual 7",
+        );
         refused(group(float, vec![vec![]]), &one, "actual 0");
         refused(
             group(float, vec![floats(&[1.0]), floats(&[1.0, 2.0])]),
@@ -237,14 +245,34 @@ mod tests {
             } else {
                 Sent::BFloat16Vector
             };
-            refused(group(sent, vec![vec![0; 3]]), &field(data_type, 2), "size(byte) 4, actual 3");
+            refused(
+                group(sent, vec![vec![0; 3]]),
+                &field(data_type, 2),
+                "size(byte) 4, actual 3",
+            );
         }
         refused(group(Sent::BinaryVector, vec![vec![0; 8]]), &one, "BinaryVector");
-        refused(group(float, vec![floats(&[1e9])]), &field(DataType::Float16Vector, 1), "Inf");
-        refused(group(float, vec![floats(&[1.0])]), &field(DataType::Int8Vector, 1), "type Int8Vector");
+        refused(
+            group(float, vec![floats(&[1e9])]),
+            &field(DataType::Float16Vector, 1),
+            "Inf",
+        );
+        refused(
+            group(float, vec![floats(&[1.0])]),
+            &field(DataType::Int8Vector, 1),
+            "type Int8Vector",
+        );
         let bits = field(DataType::BinaryVector, 16);
-        refused(group(Sent::BinaryVector, vec![vec![0; 3]]), &bits, "size(byte) 2, actual 3");
-        refused(group(Sent::Int8Vector, vec![vec![0; 2]]), &bits, "field v - type BinaryVector");
+        refused(
+            group(Sent::BinaryVector, vec![vec![0; 3]]),
+            &bits,
+            "size(byte) 2, actual 3",
+        );
+        refused(
+            group(Sent::Int8Vector, vec![vec![0; 2]]),
+            &bits,
+            "field v - type BinaryVector",
+        );
         refused(
             group(float, vec![floats(&[1.0]); Limits::QUERIES_MAX + 1]),
             &one,
