@@ -121,13 +121,14 @@ def search_table(results: dict, measured: dict, folder: Path, data: str, shown: 
         lines.append("")
         chart = {name: [one, two] for name, (_, one, two) in ordered.items()}
         lines += [picture(folder, f"search-{data}-{target.replace('.', '')}", pictures.bars(f"Searches a second at recall@10 >= {target}, {shown}", "one query a request; logarithmic", ["1 thread or client", "2 threads or clients"], chart, ""), f"Searches a second at recall {target}"), ""]
-        lines += missing(results, measured, target)
+        lines += missing(measured, target)
     return lines
 
 
-def missing(results: dict, measured: dict, target: str) -> list[str]:
-    below = [name for name, engine in measured.items() if target not in engine.get("points", {})]
-    return [f"No setting of its sweep reaches {target}: {', '.join(f'{name} (at most {max(point['recall'] for point in measured[name]['curve']):.3f})' for name in below)}.", ""] if below else []
+def missing(measured: dict, target: str) -> list[str]:
+    below = {name: max(point["recall"] for point in engine["curve"]) for name, engine in measured.items() if target not in engine.get("points", {})}
+    named = ", ".join(f"{name} (at most {most:.3f})" for name, most in below.items())
+    return [f"No setting of its sweep reaches {target}: {named}.", ""] if below else []
 
 
 def latency_table(measured: dict, folder: Path, data: str, shown: str) -> list[str]:
