@@ -86,12 +86,7 @@ def saker_qps(results: dict, engine: dict, target: str, lane: str, who: str = "S
 
 def search_table(results: dict, measured: dict, folder: Path, data: str, shown: str) -> list[str]:
     lines = ["### Search", ""]
-    series = {name: [(point["recall"], point["qps"]) for point in engine["curve"]] for name, engine in measured.items() if name != "Saker"}
-    # The curve of a server is drawn from its own client, at the settings measured in turns.
-    if "Saker" in measured:
-        points = measured["Saker"].get("points", {})
-        rates = [(point["recall"], median(measured["Saker"], target, "1 client")) for target, point in points.items()]
-        series["Saker"] = [(recall, qps) for recall, qps in rates if qps]
+    series = {name: [(point["recall"], point["qps"]) for point in engine["curve"]] for name, engine in measured.items()}
     lines += [picture(folder, f"recall-{data}", pictures.curves(f"Recall and speed, {shown}", "searches a second of one thread or client, higher is better", series, "searches a second"), "Recall against searches a second"), ""]
     for target in TARGETS:
         rows: dict[str, tuple] = {}

@@ -35,6 +35,10 @@ class Clock:
     def left(self) -> float:
         return float("inf") if self._seconds is None else self._seconds - (time.monotonic() - self._began)
 
+    def left_for_builds(self) -> float:
+        """A third of the budget is for what comes after them."""
+        return self.left() - (0.0 if self._seconds is None else self._seconds / 3)
+
 
 class Turns:
     def __init__(self, data: Data, results: Results, clock: Clock, *, quick: bool, rounds: int, seconds: float, build_seconds_max: float) -> None:
@@ -72,7 +76,7 @@ class Turns:
                 crew.freeze()
 
     def _start(self, entry: Entry, left: int) -> None:
-        if self._clock.left() < 60:
+        if self._clock.left_for_builds() < 20:
             self._results.put(entry.name, "failure", "not measured: the time was up")
             return
         crew = Crew(entry, self._data)
@@ -85,7 +89,7 @@ class Turns:
         about = crew.ask("about", 60)
         for name in ("settings", "parameter", "filters", "lanes"):
             self._results.put(crew.name, name, about[name])
-        built = crew.ask("build", min(self._build_seconds_max, self._clock.left()))
+        built = crew.ask("build", min(self._build_seconds_max, max(30.0, self._clock.left_for_builds())))
         self._results.put(crew.name, "build", built)
         self._sweep(crew, about["sweep"])
         # After searches, so that what is read when first used is in memory.
@@ -122,7 +126,7 @@ class Turns:
             return
         seconds = self._seconds
         if self._clock.left() != float("inf"):
-            share = 0.6 if filtered else 0.95
+            share = 0.6 if filtered else 0.9
             seconds = min(seconds, max(0.4, self._clock.left() * share / (len(measured) * self._rounds) - 0.05))
         say(f"{self._rounds} rounds of {len(measured)} measurements of {seconds:.1f} s")
         for number in range(self._rounds):
@@ -144,19 +148,19 @@ class Turns:
             for permille in PERMILLES:
                 for crew in crews:
                     if crew in self._crews:
-                        self._guarded(crew, lambda crew: self._filtered_point(crew, column, permille, total))
+                        self._guarded(crew, lambda crew, left=total: self._filtered_point(crew, column, permille, left))
                     total -= 1
                 say(f"filtered: {column}, {permille / 10} % done")
 
     def _filtered_point(self, crew: Crew, column: str, permille: int, left: int) -> None:
-        budget = min(4.0, self._clock.left() / max(1, left)) if self._clock.left() != float("inf") else 4.0
-        if budget < 0.2:
+        budget = min(4.0, self._clock.left() * 0.8 / max(1, left))
+        if budget < 0.1:
             return
         sweep = [32, 64, 128, 256, 512, 1000]
         if self._results.get(crew.name, "parameter") == "n_probes":
             sweep = [8, 16, 32, 64, 128, 256]
         best: dict | None = None
-        until = time.monotonic() + 4 * budget
+        until = time.monotonic() + budget * 0.7
         for parameter in sweep:
             seen = {"parameter": parameter, **crew.ask("recall", 60, parameter=parameter, seconds_max=budget / 4, column=column, permille=permille)}
             if best is None or seen["recall"] > best["recall"] + 0.002:

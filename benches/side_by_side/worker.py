@@ -23,7 +23,7 @@ from side_by_side.peers import entry
 from side_by_side.peers.engine import Engine
 
 # A setting is tried with this many queries at least, and with all of them if that takes no longer than it may.
-RECALL_QUERIES_MIN = 100
+RECALL_QUERIES_MIN, FILTERED_QUERIES_MIN = 100, 20
 
 
 def resident_bytes(process: int | str = "self") -> int:
@@ -99,8 +99,9 @@ class Worker:
 
     def recall(self, parameter: int, seconds_max: float, column: str | None = None, permille: int = 0) -> dict:
         """Recall at one setting, and the searches a second of one thread meanwhile."""
-        queries, truth, passing = self.queries, self.truth, None
+        queries, truth, passing, part = self.queries, self.truth, None, RECALL_QUERIES_MIN
         if column is not None:
+            part = FILTERED_QUERIES_MIN
             queries, truth = self.data.filter_queries, self.data.filter_truth(column, permille)
             passing = self.passing(column, permille)
         self.engine.many(queries[:2], parameter, passing)
@@ -108,12 +109,14 @@ class Worker:
         began = time.perf_counter()
         while sum(map(len, found)) < len(queries):
             done = sum(map(len, found))
-            if done >= RECALL_QUERIES_MIN and time.perf_counter() - began > seconds_max:
+            if done and time.perf_counter() - began > seconds_max:
                 break
-            found.append(self.engine.many(queries[done : done + RECALL_QUERIES_MIN], parameter, passing))
-        seconds = time.perf_counter() - began
+            found.append(self.engine.many(queries[done : done + part], parameter, passing))
         everything = np.concatenate(found)
-        return {"recall": recall(everything, truth[: len(everything)]), "qps": len(everything) / seconds, "queries": len(everything)}
+        qps = len(everything) / (time.perf_counter() - began)
+        if self.engine.recall_is_not_speed:
+            qps = self.engine.rate(self.engine.lanes()[0], queries, parameter, min(0.5, seconds_max), passing).summary()["qps"]
+        return {"recall": recall(everything, truth[: len(everything)]), "qps": qps, "queries": len(everything)}
 
     def passing(self, column: str, permille: int) -> Any:
         key = (column, permille)

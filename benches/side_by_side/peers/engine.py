@@ -49,6 +49,8 @@ class Engine:
     parameter = "ef"
     # An engine that has no filter in its Python interface says so.
     filters = True
+    # Whether `many` asks in another way than the first lane, so that its speed says nothing.
+    recall_is_not_speed = False
     # Whether the process may be stopped while others are measured.
     may_be_frozen = True
 
