@@ -9,7 +9,7 @@
 //! What it deliberately does not do: types of sparse vectors and of scalars.
 
 use saker_model::{DataType, FieldSchema, IndexKind, IndexSpec, MetricType};
-use saker_segment::GraphParams;
+use saker_segment::{GraphParams, SearchParams as SegmentParams};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -183,10 +183,12 @@ pub(crate) fn vector_index(field: &FieldSchema, params: &Properties) -> Result<(
         Some(name) => {
             let known = MetricType::from_name(&name).filter(|metric| takes(field.data_type, *metric));
             known.ok_or_else(|| {
-                let kind = match field.data_type {
-                    DataType::BinaryVector => "binary",
-                    DataType::Int8Vector => "int",
-                    _ => "float",
+                let kind = if is_binary {
+                    "binary"
+                } else if field.data_type == DataType::Int8Vector {
+                    "int"
+                } else {
+                    "float"
                 };
                 refused(&format!(
                     "{kind} vector index does not support metric type: {}",
@@ -205,10 +207,12 @@ pub(crate) fn vector_index(field: &FieldSchema, params: &Properties) -> Result<(
 
 /// The metric of an index that names none.
 pub(crate) const fn default_metric(data_type: DataType) -> MetricType {
-    match data_type {
-        DataType::BinaryVector => MetricType::Hamming,
-        DataType::SparseFloatVector => MetricType::Ip,
-        _ => MetricType::Cosine,
+    if matches!(data_type, DataType::BinaryVector) {
+        MetricType::Hamming
+    } else if matches!(data_type, DataType::SparseFloatVector) {
+        MetricType::Ip
+    } else {
+        MetricType::Cosine
     }
 }
 
@@ -318,7 +322,7 @@ fn list_of_level(level: usize) -> usize {
 }
 
 /// Stands for a list of all rows.
-pub(crate) const EXACT: usize = usize::MAX;
+const EXACT: usize = SegmentParams::EXACT;
 /// Clusters that are probed, and clusters, where a user of an IVF type says nothing: as in Milvus.
 const NPROBE_DEFAULT: usize = 8;
 const NLIST_DEFAULT: usize = 128;
@@ -433,7 +437,7 @@ impl<'a> Given<'a> {
         match self.nested.get(name)? {
             Value::Null => None,
             Value::String(text) => Some(text.clone()),
-            other => Some(other.to_string()),
+            value @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Some(value.to_string()),
         }
     }
 
@@ -684,7 +688,7 @@ mod tests {
             assert!(lists.is_sorted(), "{lists:?}");
             assert_eq!(lists[16], EXACT);
         }
-        assert!((1..=LEVEL_MAX as usize).map(list_of_level).is_sorted());
+        assert!((1..=10).map(list_of_level).is_sorted());
         assert_eq!(searched("AUTOINDEX", &[], &[], 10).unwrap(), 0);
         assert_eq!(searched("AUTOINDEX", &[], &[("ef", "77")], 10).unwrap(), 77);
     }

@@ -176,32 +176,31 @@ impl Vectors {
     #[inline]
     #[must_use]
     pub fn row_f32<'a>(&'a self, i: usize, buffer: &'a mut Vec<f32>) -> &'a [f32] {
-        match self.row_elements(i) {
-            Elements::F32(values) => values,
-            narrow => {
-                buffer.clear();
-                narrow.widen_onto(buffer);
-                buffer
-            }
+        let row = self.row_elements(i);
+        if let Elements::F32(values) = row {
+            return values;
         }
+        buffer.clear();
+        row.widen_onto(buffer);
+        buffer
     }
 
     /// Row `i` of 32-bit rows. Elsewhere than in tests there are other types too.
     #[cfg(test)]
     pub(crate) fn row(&self, i: usize) -> &[f32] {
-        match self.row_elements(i) {
-            Elements::F32(row) => row,
-            narrow => panic!("{:?} where a test wants f32", narrow.element()),
-        }
+        let Elements::F32(row) = self.row_elements(i) else {
+            panic!("{:?} where a test wants f32", self.element());
+        };
+        row
     }
 
     /// All rows of 32-bit elements.
     #[cfg(test)]
     pub(crate) fn as_slice(&self) -> &[f32] {
-        match self.elements() {
-            Elements::F32(values) => values,
-            narrow => panic!("{:?} where a test wants f32", narrow.element()),
-        }
+        let Elements::F32(values) = self.elements() else {
+            panic!("{:?} where a test wants f32", self.element());
+        };
+        values
     }
 
     /// Bytes of all rows.

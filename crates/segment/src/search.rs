@@ -88,8 +88,8 @@ pub(crate) fn search_chunks(
         })?;
         start += chunk.rows();
         let found = match chunk.lists.find(field, params.metric) {
-            Some(lists) => lists.search(query, params.k, params.ef, mask)?,
-            None => exact_search(metric, vectors, query, params.k, mask),
+            Some(lists) if params.ef != SearchParams::EXACT => lists.search(query, params.k, params.ef, mask)?,
+            Some(_) | None => exact_search(metric, vectors, query, params.k, mask),
         };
         hits.extend(found.into_iter().map(|hit| Hit {
             row: first + hit.row,

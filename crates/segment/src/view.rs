@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use saker_index::{Hit, Metric};
 use saker_model::{Bitmap, Column, FieldId, MetricType, PrimaryKey, Timestamp};
+use saker_scalar::ScalarIndex;
 
 use crate::{Chunk, SegmentError, SparseQuery, TermStatistics, VectorRows};
 
@@ -14,8 +15,14 @@ pub struct SearchParams {
     pub metric: MetricType,
     /// Most hits wanted.
     pub k: usize,
-    /// Length of a graph's candidate list; 0 for its own default. Exact search ignores it.
+    /// Length of a graph's candidate list; 0 for its own default, [`Self::EXACT`] to compare with every row. Exact search
+    /// ignores it.
     pub ef: usize,
+}
+
+impl SearchParams {
+    /// A candidate list of every row.
+    pub const EXACT: usize = usize::MAX;
 }
 
 /// Rows and deletes of a segment as of one instant. Neither changes while the view is held.
@@ -27,6 +34,11 @@ pub trait SegmentView: Send + Sync {
 
     /// The chunks, in order of rows: where a filter finds its columns. A sealed segment has one.
     fn chunks(&self) -> &[Arc<Chunk>];
+
+    /// Indexes over the scalar columns of one chunk.
+    fn scalar_indexes(&self, _chunk: usize) -> &[Arc<ScalarIndex>] {
+        &[]
+    }
 
     /// The deleted rows; as long as there are rows.
     fn deletes(&self) -> &Bitmap;

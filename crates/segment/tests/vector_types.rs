@@ -1,5 +1,6 @@
 //! Vectors of every width: growing and sealed segments, with and without a graph, find what comparing by hand finds.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails says so")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "each arm is a type that is tested here")]
 
 mod common;
 

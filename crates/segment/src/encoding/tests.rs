@@ -40,10 +40,12 @@ fn field(id: i64, data_type: DataType, element_type: Option<DataType>) -> FieldS
         is_dynamic: false,
         nullable: id != 100,
         default_value: None,
-        dim: match data_type {
-            DataType::BinaryVector => 24,
-            _ if data_type.is_vector() && data_type != DataType::SparseFloatVector => 3,
-            _ => 0,
+        dim: if data_type == DataType::BinaryVector {
+            24
+        } else if data_type.is_dense_vector() {
+            3
+        } else {
+            0
         },
         max_length: 0,
         max_capacity: 0,
@@ -52,6 +54,7 @@ fn field(id: i64, data_type: DataType, element_type: Option<DataType>) -> FieldS
 }
 
 /// One field of each shape of encoding, and rows with nulls.
+#[expect(clippy::cast_possible_truncation, reason = "any values will do")]
 fn world() -> (CollectionSchema, Vec<ChunkRows>) {
     let fields = vec![
         field(100, DataType::Int64, None),
