@@ -13,14 +13,18 @@ macro_rules! kernels {
     ($(#[$doc:meta])* $name:ident, $value:ty, $widen:path, $load:ident) => {
         $(#[$doc])*
         pub(crate) mod $name {
-            /// Calls the AVX2 form where the processor has what it needs, else the scalar twin.
+            /// Calls the widest form that the processor has, else the scalar twin.
             macro_rules! dispatch {
                 ($kernel:ident, $query:expr, $row:expr) => {{
                     #[cfg(target_arch = "x86_64")]
-                    if crate::kernel::narrow::has_f16c() {
+                    match crate::kernel::narrow::width() {
                         #[expect(unsafe_code, reason = "the kernels need features that the compiler cannot assume")]
-                        // SAFETY: the condition just saw every feature of the kernel on this processor.
-                        return unsafe { avx2::$kernel($query, $row) };
+                        // SAFETY: `width` saw every feature of the kernel on this processor.
+                        crate::kernel::narrow::Width::Sixteen => return unsafe { sixteen::$kernel($query, $row) },
+                        #[expect(unsafe_code, reason = "the kernels need features that the compiler cannot assume")]
+                        // SAFETY: `width` saw every feature of the kernel on this processor.
+                        crate::kernel::narrow::Width::Eight => return unsafe { eight::$kernel($query, $row) },
+                        crate::kernel::narrow::Width::One => {}
                     }
                     scalar::$kernel($query, $row)
                 }};
@@ -76,66 +80,63 @@ macro_rules! kernels {
                 }
             }
 
-            #[cfg(target_arch = "x86_64")]
-            #[expect(unsafe_code, reason = "vector loads take raw pointers")]
-            mod avx2 {
-                use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_sub_ps, __m256};
+            simd!(eight, "avx2,fma,f16c", $value, $widen, $load);
+            simd!(sixteen, "avx512f", $value, $widen, $load);
+        }
+    };
+}
 
-                use super::super::x86::{$load as load, LANES, total};
+/// The kernels of one type and one width of register.
+macro_rules! simd {
+    ($width:ident, $features:tt, $value:ty, $widen:path, $load:ident) => {
+        #[cfg(target_arch = "x86_64")]
+        pub(super) mod $width {
+            use super::super::$width::{LANES, difference, load_query, product_added, total, zero, $load as load};
 
-                #[target_feature(enable = "avx2,fma,f16c")]
-                pub(super) fn dot(query: &[f32], row: &[$value]) -> f32 {
-                    let len = query.len().min(row.len());
-                    let (queries, query_rest) = query[..len].as_chunks::<LANES>();
-                    let (rows, row_rest) = row[..len].as_chunks::<LANES>();
-                    let mut sums = [_mm256_setzero_ps(); 4];
-                    for (index, (x, y)) in queries.iter().zip(rows).enumerate() {
-                        let sum = &mut sums[index % 4];
-                        *sum = _mm256_fmadd_ps(load_query(x), load(y), *sum);
-                    }
-                    let rest = query_rest.iter().zip(row_rest);
-                    total(sums) + rest.map(|(&x, &y)| x * $widen(y)).sum::<f32>()
+            #[target_feature(enable = $features)]
+            pub(in super::super) fn dot(query: &[f32], row: &[$value]) -> f32 {
+                let len = query.len().min(row.len());
+                let (queries, query_rest) = query[..len].as_chunks::<LANES>();
+                let (rows, row_rest) = row[..len].as_chunks::<LANES>();
+                let mut sums = [zero(); 4];
+                for (index, (x, y)) in queries.iter().zip(rows).enumerate() {
+                    let sum = &mut sums[index % 4];
+                    *sum = product_added(load_query(x), load(y), *sum);
                 }
+                let rest = query_rest.iter().zip(row_rest);
+                total(sums) + rest.map(|(&x, &y)| x * $widen(y)).sum::<f32>()
+            }
 
-                #[target_feature(enable = "avx2,fma,f16c")]
-                pub(super) fn l2(query: &[f32], row: &[$value]) -> f32 {
-                    let len = query.len().min(row.len());
-                    let (queries, query_rest) = query[..len].as_chunks::<LANES>();
-                    let (rows, row_rest) = row[..len].as_chunks::<LANES>();
-                    let mut sums = [_mm256_setzero_ps(); 4];
-                    for (index, (x, y)) in queries.iter().zip(rows).enumerate() {
-                        let difference = _mm256_sub_ps(load_query(x), load(y));
-                        let sum = &mut sums[index % 4];
-                        *sum = _mm256_fmadd_ps(difference, difference, *sum);
-                    }
-                    let rest = query_rest.iter().zip(row_rest).map(|(&x, &y)| x - $widen(y));
-                    total(sums) + rest.map(|difference| difference * difference).sum::<f32>()
+            #[target_feature(enable = $features)]
+            pub(in super::super) fn l2(query: &[f32], row: &[$value]) -> f32 {
+                let len = query.len().min(row.len());
+                let (queries, query_rest) = query[..len].as_chunks::<LANES>();
+                let (rows, row_rest) = row[..len].as_chunks::<LANES>();
+                let mut sums = [zero(); 4];
+                for (index, (x, y)) in queries.iter().zip(rows).enumerate() {
+                    let apart = difference(load_query(x), load(y));
+                    let sum = &mut sums[index % 4];
+                    *sum = product_added(apart, apart, *sum);
                 }
+                let rest = query_rest.iter().zip(row_rest).map(|(&x, &y)| x - $widen(y));
+                total(sums) + rest.map(|apart| apart * apart).sum::<f32>()
+            }
 
-                #[target_feature(enable = "avx2,fma,f16c")]
-                pub(super) fn dot_and_square(query: &[f32], row: &[$value]) -> (f32, f32) {
-                    let len = query.len().min(row.len());
-                    let (queries, query_rest) = query[..len].as_chunks::<LANES>();
-                    let (rows, row_rest) = row[..len].as_chunks::<LANES>();
-                    let zero = _mm256_setzero_ps();
-                    let (mut dots, mut squares) = ([zero; 4], [zero; 4]);
-                    for (index, (x, y)) in queries.iter().zip(rows).enumerate() {
-                        let y = load(y);
-                        dots[index % 2] = _mm256_fmadd_ps(load_query(x), y, dots[index % 2]);
-                        squares[index % 2] = _mm256_fmadd_ps(y, y, squares[index % 2]);
-                    }
-                    let rest = query_rest.iter().zip(row_rest).map(|(&x, &y)| (x, $widen(y)));
-                    let (dot_rest, square_rest) =
-                        rest.fold((0.0, 0.0), |(dot, square), (x, y)| (dot + x * y, square + y * y));
-                    (total(dots) + dot_rest, total(squares) + square_rest)
+            #[target_feature(enable = $features)]
+            pub(in super::super) fn dot_and_square(query: &[f32], row: &[$value]) -> (f32, f32) {
+                let len = query.len().min(row.len());
+                let (queries, query_rest) = query[..len].as_chunks::<LANES>();
+                let (rows, row_rest) = row[..len].as_chunks::<LANES>();
+                let (mut dots, mut squares) = ([zero(); 4], [zero(); 4]);
+                for (index, (x, y)) in queries.iter().zip(rows).enumerate() {
+                    let y = load(y);
+                    dots[index % 2] = product_added(load_query(x), y, dots[index % 2]);
+                    squares[index % 2] = product_added(y, y, squares[index % 2]);
                 }
-
-                #[inline]
-                #[target_feature(enable = "avx2,fma,f16c")]
-                fn load_query(values: &[f32; LANES]) -> __m256 {
-                    // SAFETY: the reference is to 8 `f32`, the 32 bytes that an unaligned load reads.
-                    unsafe { _mm256_loadu_ps(values.as_ptr()) }
-                }
+                let rest = query_rest.iter().zip(row_rest).map(|(&x, &y)| (x, $widen(y)));
+                let (dot_rest, square_rest) =
+                    rest.fold((0.0, 0.0), |(dot, square), (x, y)| (dot + x * y, square + y * y));
+                (total(dots) + dot_rest, total(squares) + square_rest)
             }
         }
     };
@@ -163,30 +164,78 @@ kernels!(
     load_i8
 );
 
-/// Whether the processor has AVX2, FMA and F16C. No processor has the first without the last; asking is free.
+/// Values in the widest register that the processor has and there are kernels for.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Width {
+    Sixteen,
+    Eight,
+    One,
+}
+
+/// What the processor has; asking is a load and a test or two.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn has_f16c() -> bool {
+fn width() -> Width {
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        Width::Sixteen
+    } else if has_eight() {
+        Width::Eight
+    } else {
+        Width::One
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn has_eight() -> bool {
     std::arch::is_x86_feature_detected!("avx2")
         && std::arch::is_x86_feature_detected!("fma")
         && std::arch::is_x86_feature_detected!("f16c")
 }
 
-/// What the AVX2 kernels of all types share.
+/// Registers of eight values: AVX2, FMA and F16C.
 #[cfg(target_arch = "x86_64")]
 #[expect(
     unsafe_code,
     reason = "vector loads take raw pointers; every pointer comes from an array reference"
 )]
-mod x86 {
+mod eight {
     use std::arch::x86_64::{
         __m256, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadl_epi64, _mm_loadu_si128, _mm_movehl_ps, _mm_shuffle_ps,
         _mm256_add_ps, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps,
-        _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_slli_epi32,
+        _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_setzero_ps, _mm256_slli_epi32, _mm256_sub_ps,
     };
 
     /// `f32` values in one register.
     pub(super) const LANES: usize = 8;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn zero() -> __m256 {
+        _mm256_setzero_ps()
+    }
+
+    /// `a * b + sum`.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn product_added(a: __m256, b: __m256, sum: __m256) -> __m256 {
+        _mm256_fmadd_ps(a, b, sum)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn difference(a: __m256, b: __m256) -> __m256 {
+        _mm256_sub_ps(a, b)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn load_query(values: &[f32; LANES]) -> __m256 {
+        // SAFETY: the reference is to 8 `f32`, the 32 bytes that an unaligned load reads.
+        unsafe { _mm256_loadu_ps(values.as_ptr()) }
+    }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -206,7 +255,7 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) fn load_i8(values: &[i8; LANES]) -> __m256 {
-        // SAFETY: the reference is to 8 `i8`, the 8 bytes that this unaligned load reads.
+        // SAFETY: the reference is to 8 `i8`, the 8 bytes that an unaligned load reads.
         let bytes = unsafe { _mm_loadl_epi64(values.as_ptr().cast()) };
         _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))
     }
@@ -219,6 +268,80 @@ mod x86 {
         let sum = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
         let sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
         _mm_cvtss_f32(_mm_add_ss(sum, _mm_shuffle_ps::<0b01>(sum, sum)))
+    }
+}
+
+/// Registers of sixteen values: AVX-512F.
+#[cfg(target_arch = "x86_64")]
+#[expect(
+    unsafe_code,
+    reason = "vector loads take raw pointers; every pointer comes from an array reference"
+)]
+mod sixteen {
+    use std::arch::x86_64::{
+        __m512, _mm_loadu_si128, _mm256_loadu_si256, _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtepi8_epi32,
+        _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_reduce_add_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_sub_ps,
+    };
+
+    /// `f32` values in one register.
+    pub(super) const LANES: usize = 16;
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn zero() -> __m512 {
+        _mm512_setzero_ps()
+    }
+
+    /// `a * b + sum`.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn product_added(a: __m512, b: __m512, sum: __m512) -> __m512 {
+        _mm512_fmadd_ps(a, b, sum)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn difference(a: __m512, b: __m512) -> __m512 {
+        _mm512_sub_ps(a, b)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn load_query(values: &[f32; LANES]) -> __m512 {
+        // SAFETY: the reference is to 16 `f32`, the 64 bytes that an unaligned load reads.
+        unsafe { _mm512_loadu_ps(values.as_ptr()) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn load_f16(values: &[u16; LANES]) -> __m512 {
+        // SAFETY: the reference is to 16 `u16`, the 32 bytes that an unaligned load reads.
+        _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(values.as_ptr().cast()) })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn load_bf16(values: &[u16; LANES]) -> __m512 {
+        // SAFETY: the reference is to 16 `u16`, the 32 bytes that an unaligned load reads.
+        let bits = unsafe { _mm256_loadu_si256(values.as_ptr().cast()) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn load_i8(values: &[i8; LANES]) -> __m512 {
+        // SAFETY: the reference is to 16 `i8`, the 16 bytes that an unaligned load reads.
+        let bytes = unsafe { _mm_loadu_si128(values.as_ptr().cast()) };
+        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
+    }
+
+    /// Sum of all 64 values.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn total(sums: [__m512; 4]) -> f32 {
+        let halves = (_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
+        _mm512_reduce_add_ps(_mm512_add_ps(halves.0, halves.1))
     }
 }
 
@@ -255,7 +378,7 @@ mod tests {
                 crate::kernel::l2(query, &wide),
                 crate::kernel::dot(&wide[..len], &wide[..len]),
             );
-            for (dot, l2, (both, square)) in [
+            let mut forms = vec![
                 (
                     $kernel::dot(query, row),
                     $kernel::l2(query, row),
@@ -266,7 +389,20 @@ mod tests {
                     $kernel::scalar::l2(query, row),
                     $kernel::scalar::dot_and_square(query, row),
                 ),
-            ] {
+            ];
+            #[cfg(target_arch = "x86_64")]
+            if has_eight() {
+                #[expect(unsafe_code, reason = "the form that a machine with AVX-512 would not choose")]
+                // SAFETY: the condition just saw every feature of the kernels on this processor.
+                forms.push(unsafe {
+                    (
+                        $kernel::eight::dot(query, row),
+                        $kernel::eight::l2(query, row),
+                        $kernel::eight::dot_and_square(query, row),
+                    )
+                });
+            }
+            for (dot, l2, (both, square)) in forms {
                 prop_assert!(close(dot, expected.0, magnitude), "{} {}", dot, expected.0);
                 prop_assert!(close(l2, expected.1, magnitude), "{} {}", l2, expected.1);
                 prop_assert!(close(both, expected.0, magnitude), "{} {}", both, expected.0);
