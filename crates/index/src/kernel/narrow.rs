@@ -93,15 +93,24 @@ macro_rules! simd {
         pub(super) mod $width {
             use super::super::$width::{LANES, difference, load_query, product_added, total, zero, $load as load};
 
+            /// Registers taken in one step: as many sums run side by side, for a sum has to wait for its last addition.
+            const STEP: usize = 4;
+
             #[target_feature(enable = $features)]
             pub(in super::super) fn dot(query: &[f32], row: &[$value]) -> f32 {
                 let len = query.len().min(row.len());
                 let (queries, query_rest) = query[..len].as_chunks::<LANES>();
                 let (rows, row_rest) = row[..len].as_chunks::<LANES>();
-                let mut sums = [zero(); 4];
-                for (index, (x, y)) in queries.iter().zip(rows).enumerate() {
-                    let sum = &mut sums[index % 4];
-                    *sum = product_added(load_query(x), load(y), *sum);
+                let (query_steps, queries) = queries.as_chunks::<STEP>();
+                let (row_steps, rows) = rows.as_chunks::<STEP>();
+                let mut sums = [zero(); STEP];
+                for (x, y) in query_steps.iter().zip(row_steps) {
+                    for at in 0..STEP {
+                        sums[at] = product_added(load_query(&x[at]), load(&y[at]), sums[at]);
+                    }
+                }
+                for (x, y) in queries.iter().zip(rows) {
+                    sums[0] = product_added(load_query(x), load(y), sums[0]);
                 }
                 let rest = query_rest.iter().zip(row_rest);
                 total(sums) + rest.map(|(&x, &y)| x * $widen(y)).sum::<f32>()
@@ -112,11 +121,18 @@ macro_rules! simd {
                 let len = query.len().min(row.len());
                 let (queries, query_rest) = query[..len].as_chunks::<LANES>();
                 let (rows, row_rest) = row[..len].as_chunks::<LANES>();
-                let mut sums = [zero(); 4];
-                for (index, (x, y)) in queries.iter().zip(rows).enumerate() {
+                let (query_steps, queries) = queries.as_chunks::<STEP>();
+                let (row_steps, rows) = rows.as_chunks::<STEP>();
+                let mut sums = [zero(); STEP];
+                for (x, y) in query_steps.iter().zip(row_steps) {
+                    for at in 0..STEP {
+                        let apart = difference(load_query(&x[at]), load(&y[at]));
+                        sums[at] = product_added(apart, apart, sums[at]);
+                    }
+                }
+                for (x, y) in queries.iter().zip(rows) {
                     let apart = difference(load_query(x), load(y));
-                    let sum = &mut sums[index % 4];
-                    *sum = product_added(apart, apart, *sum);
+                    sums[0] = product_added(apart, apart, sums[0]);
                 }
                 let rest = query_rest.iter().zip(row_rest).map(|(&x, &y)| x - $widen(y));
                 total(sums) + rest.map(|apart| apart * apart).sum::<f32>()
@@ -127,11 +143,20 @@ macro_rules! simd {
                 let len = query.len().min(row.len());
                 let (queries, query_rest) = query[..len].as_chunks::<LANES>();
                 let (rows, row_rest) = row[..len].as_chunks::<LANES>();
-                let (mut dots, mut squares) = ([zero(); 4], [zero(); 4]);
-                for (index, (x, y)) in queries.iter().zip(rows).enumerate() {
+                let (query_steps, queries) = queries.as_chunks::<STEP>();
+                let (row_steps, rows) = rows.as_chunks::<STEP>();
+                let (mut dots, mut squares) = ([zero(); STEP], [zero(); STEP]);
+                for (x, y) in query_steps.iter().zip(row_steps) {
+                    for at in 0..STEP {
+                        let y = load(&y[at]);
+                        dots[at] = product_added(load_query(&x[at]), y, dots[at]);
+                        squares[at] = product_added(y, y, squares[at]);
+                    }
+                }
+                for (x, y) in queries.iter().zip(rows) {
                     let y = load(y);
-                    dots[index % 2] = product_added(load_query(x), y, dots[index % 2]);
-                    squares[index % 2] = product_added(y, y, squares[index % 2]);
+                    dots[0] = product_added(load_query(x), y, dots[0]);
+                    squares[0] = product_added(y, y, squares[0]);
                 }
                 let rest = query_rest.iter().zip(row_rest).map(|(&x, &y)| (x, $widen(y)));
                 let (dot_rest, square_rest) =
