@@ -18,8 +18,9 @@ use crate::{
 
 /// Small segments of a partition from which on they are put together, ...
 const SMALL_SEGMENTS_MIN: usize = 4;
-/// ... unless one of them has more than this share of their bytes: then it would be written again for little.
-const LARGEST_SHARE: u64 = 2;
+/// ... unless one of them has more than two thirds of their bytes: then it would be written again for little. Others may be
+/// enough without it.
+const LARGEST_SHARE: (u64, u64) = (2, 3);
 /// Share of the largest segment below which one is small.
 const SMALL_SHARE: u64 = 8;
 /// Share of a segment's rows (one in so many) from which on deleted rows are worth a new segment: searches walk past them,
@@ -51,53 +52,34 @@ impl Opened {
         deleted >= self.shared.config.index_rows_min as u64 && deleted >= rows.div_ceil(WORN_SHARE)
     }
 
-    /// Segments of one partition to put together: those with many deleted rows, and small ones if they are enough or come
-    /// along anyway.
+    /// Segments of one partition to put together: those with many deleted rows, and small ones.
     async fn next_merge(&self) -> Option<(PartitionId, Vec<SegmentManifest>)> {
         let deleted: BTreeMap<SegmentId, u64> = {
             let memory = self.memory();
             let deleted = memory.sealed.iter();
             deleted.map(|(id, segment)| (*id, segment.deleted() as u64)).collect()
         };
-        let deleted = |segment: &SegmentManifest| deleted.get(&segment.segment).copied().unwrap_or(0);
-        let bytes_max = self.segment_bytes_max() as u64;
+        let bytes_max = self.shared.config.segment_bytes_max as u64;
         let state = self.manifest.lock().await;
-        let mut by_partition: BTreeMap<PartitionId, Vec<&SegmentManifest>> = BTreeMap::new();
+        let mut by_partition: BTreeMap<PartitionId, Candidates<'_>> = BTreeMap::new();
         for segment in &state.manifest.segments {
-            let worn = self.is_worn_by(segment.rows, deleted(segment));
-            if worn || segment.bytes() < bytes_max / SMALL_SHARE {
-                by_partition.entry(segment.partition).or_default().push(segment);
+            let deleted = deleted.get(&segment.segment).copied().unwrap_or(0);
+            let candidates = by_partition.entry(segment.partition).or_default();
+            if self.is_worn_by(segment.rows, deleted) {
+                candidates.worn.push((bytes_left(segment, deleted), segment));
+            } else if segment.bytes() < bytes_max / SMALL_SHARE {
+                candidates.small.push((bytes_left(segment, deleted), segment));
             }
         }
-        by_partition.into_iter().find_map(|(partition, mut group)| {
-            // What is left of each. The worn ones first, so that the others make room for them.
-            let left = |segment: &SegmentManifest| {
-                let live = segment.rows.saturating_sub(deleted(segment));
-                (u128::from(segment.bytes()) * u128::from(live) / u128::from(segment.rows.max(1))) as u64
-            };
-            let worn = |segment: &SegmentManifest| self.is_worn_by(segment.rows, deleted(segment));
-            group.sort_by_key(|segment| (!worn(segment), left(segment)));
-            let (mut bytes, mut first) = (0, true);
-            group.retain(|segment| {
-                bytes += left(segment);
-                std::mem::take(&mut first) || bytes <= bytes_max
-            });
-            let any_worn = group.iter().any(|segment| worn(segment));
-            let total: u64 = group.iter().map(|segment| left(segment)).sum();
-            let largest = group.iter().map(|segment| left(segment)).max().unwrap_or(0);
-            let small = group.len() >= SMALL_SEGMENTS_MIN && largest <= total / LARGEST_SHARE;
-            (any_worn || small).then(|| (partition, group.into_iter().cloned().collect()))
+        by_partition.into_iter().find_map(|(partition, candidates)| {
+            let group = candidates.group(bytes_max)?;
+            Some((partition, group.into_iter().cloned().collect()))
         })
     }
 
     /// With `stand_in` the old segments are searched until the new one has its graph: then both are in memory. The caller
     /// holds `maintenance`.
-    async fn merge(
-        self: &Arc<Self>,
-        partition: PartitionId,
-        group: &[SegmentManifest],
-        stand_in: bool,
-    ) -> Result<()> {
+    async fn merge(self: &Arc<Self>, partition: PartitionId, group: &[SegmentManifest], stand_in: bool) -> Result<()> {
         let mut sources = Vec::with_capacity(group.len());
         for manifest in group {
             sources.push(self.with_deletes(manifest).await?);
@@ -243,5 +225,123 @@ impl Opened {
         }
         Memory::repeat_deletes(&self.memory().deletes, &segment);
         Ok(segment)
+    }
+}
+
+/// Segments of a partition that may be put together, and how many bytes are left of each without its deleted rows.
+#[derive(Default)]
+struct Candidates<'a> {
+    worn: Vec<(u64, &'a SegmentManifest)>,
+    small: Vec<(u64, &'a SegmentManifest)>,
+}
+
+impl<'a> Candidates<'a> {
+    /// Those that become one of at most `bytes_max`, if that is worth it.
+    fn group(mut self, bytes_max: u64) -> Option<Vec<&'a SegmentManifest>> {
+        self.worn.sort_by_key(|(bytes, _)| *bytes);
+        self.small.sort_by_key(|(bytes, _)| *bytes);
+        if !self.worn.is_empty() {
+            // The first is written anew whatever it is.
+            let mut first = true;
+            let worn = fitting(&self.worn, |bytes| std::mem::take(&mut first) || bytes <= bytes_max);
+            let bytes: u64 = worn.iter().map(|(bytes, _)| bytes).sum();
+            // Small ones come along as far as they are little beside it.
+            let small = fitting(&self.small, |more| more <= bytes && bytes + more <= bytes_max);
+            return Some(worn.iter().chain(small).map(|(_, segment)| *segment).collect());
+        }
+        let mut group = fitting(&self.small, |bytes| bytes <= bytes_max);
+        while group.len() >= SMALL_SEGMENTS_MIN {
+            let total: u64 = group.iter().map(|(bytes, _)| bytes).sum();
+            let (largest, rest) = group.split_last()?;
+            if largest.0 * LARGEST_SHARE.1 <= total * LARGEST_SHARE.0 {
+                return Some(group.iter().map(|(_, segment)| *segment).collect());
+            }
+            group = rest;
+        }
+        None
+    }
+}
+
+/// The first so many whose bytes together meet a condition.
+fn fitting<'s, 'a>(
+    segments: &'s [(u64, &'a SegmentManifest)],
+    mut fits: impl FnMut(u64) -> bool,
+) -> &'s [(u64, &'a SegmentManifest)] {
+    let mut bytes = 0;
+    let count = segments.iter().take_while(|(more, _)| {
+        bytes += more;
+        fits(bytes)
+    });
+    &segments[..count.count()]
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "no more than the segment's bytes")]
+fn bytes_left(segment: &SegmentManifest, deleted: u64) -> u64 {
+    let live = segment.rows.saturating_sub(deleted);
+    (u128::from(segment.bytes()) * u128::from(live) / u128::from(segment.rows.max(1))) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use saker_model::Timestamp;
+
+    use super::*;
+
+    fn segment(id: i64) -> SegmentManifest {
+        SegmentManifest {
+            segment: SegmentId(id),
+            partition: PartitionId(1),
+            rows: 100,
+            min_timestamp: Timestamp(0),
+            max_timestamp: Timestamp(0),
+            columns: Vec::new(),
+            indexes: Vec::new(),
+            deletes: None,
+            deleted_rows: 0,
+            clean_until: Timestamp(0),
+        }
+    }
+
+    /// The bytes of those that are put together.
+    fn group(worn: &[u64], small: &[u64]) -> Option<Vec<u64>> {
+        let all: Vec<SegmentManifest> = (0..).take(worn.len() + small.len()).map(segment).collect();
+        let bytes: Vec<u64> = worn.iter().chain(small).copied().collect();
+        let pairs: Vec<(u64, &SegmentManifest)> = bytes.iter().copied().zip(&all).collect();
+        let (worn, small) = pairs.split_at(worn.len());
+        let candidates = Candidates {
+            worn: worn.to_vec(),
+            small: small.to_vec(),
+        };
+        let group = candidates.group(1_000)?;
+        Some(group.iter().map(|one| bytes[usize::try_from(one.segment.0).unwrap()]).collect())
+    }
+
+    #[test]
+    fn small_segments_are_put_together_once_they_are_enough() {
+        assert_eq!(group(&[], &[]), None);
+        assert_eq!(group(&[], &[10, 10, 10]), None);
+        assert_eq!(group(&[], &[10, 11, 9, 10]), Some(vec![9, 10, 10, 11]));
+        // Not a large one for the sake of little ones, but those without it.
+        assert_eq!(group(&[], &[100, 10, 10, 10]), None);
+        assert_eq!(group(&[], &[100, 10, 10, 10, 10]), Some(vec![10, 10, 10, 10]));
+        assert_eq!(group(&[], &[60, 10, 10, 10]), Some(vec![10, 10, 10, 60]));
+        // As many as fit.
+        assert_eq!(group(&[], &[300; 4]), None);
+        assert_eq!(group(&[], &[200; 6]), Some(vec![200; 5]));
+    }
+
+    #[test]
+    fn worn_segments_are_written_anew_and_take_little_ones_along() {
+        assert_eq!(group(&[2_000], &[]), Some(vec![2_000]));
+        assert_eq!(group(&[0], &[5]), Some(vec![0]));
+        assert_eq!(group(&[500, 400, 300], &[]), Some(vec![300, 400]));
+        assert_eq!(group(&[100], &[30, 60, 20]), Some(vec![100, 20, 30]));
+        assert_eq!(group(&[900], &[60, 50]), Some(vec![900, 50]));
+    }
+
+    #[test]
+    fn deleted_rows_leave_nothing() {
+        assert_eq!(bytes_left(&segment(1), 40), 0, "it has no files");
+        assert_eq!(bytes_left(&SegmentManifest { rows: 0, ..segment(1) }, 0), 0);
     }
 }

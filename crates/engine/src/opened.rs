@@ -272,7 +272,12 @@ impl Opened {
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] or [`ErrorKind::Internal`] if the rows do not fit the schema.
-    pub(crate) fn apply(self: &Arc<Self>, operation: Operation, position: LogPosition, bytes: usize) -> Result<Applied> {
+    pub(crate) fn apply(
+        self: &Arc<Self>,
+        operation: Operation,
+        position: LogPosition,
+        bytes: usize,
+    ) -> Result<Applied> {
         let Operation {
             timestamp,
             deletes,
@@ -361,10 +366,7 @@ impl Memory {
         let growing = self.growing.values().chain(&self.frozen);
         let sealed = self.sealed.values().chain(self.standing_in.values().flatten());
         Segments {
-            growing: growing
-                .filter(|segment| wanted(segment.partition()))
-                .cloned()
-                .collect(),
+            growing: growing.filter(|segment| wanted(segment.partition())).cloned().collect(),
             sealed: sealed
                 .filter(|segment| wanted(segment.manifest().partition))
                 .cloned()

@@ -77,7 +77,8 @@ impl Opened {
             return Ok(());
         }
         let (mut graphs, stop, segment) = (self.graphs(), Arc::clone(&self.stop_builds), Arc::clone(segment));
-        graphs.retain(|(field, metric)| segment.index(*field).is_none() && segment.chunk().wants_lists(*field, *metric));
+        graphs
+            .retain(|(field, metric)| segment.index(*field).is_none() && segment.chunk().wants_lists(*field, *metric));
         if graphs.is_empty() {
             return Ok(());
         }
@@ -130,7 +131,9 @@ impl Opened {
             let mut memory = self.memory_mut();
             match segment {
                 Some(segment) => memory.standing_in.remove(&segment).into_iter().collect(),
-                None => std::mem::take(&mut memory.standing_in).into_values().collect::<Vec<_>>(),
+                None => std::mem::take(&mut memory.standing_in)
+                    .into_values()
+                    .collect::<Vec<_>>(),
             }
         };
         if !gone.is_empty() {

@@ -95,6 +95,7 @@ async fn filters_output_fields_and_windows() {
         ef: None,
         radius: Some(all.scores[6]),
         range_filter: Some(all.scores[3]),
+        ..SearchParams::default()
     };
     assert_eq!(ints(&engine.search(request).await.unwrap().ids), ints(&all.ids)[3..6]);
 }
