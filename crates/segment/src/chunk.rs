@@ -30,10 +30,10 @@ struct VectorColumn {
     validity: Option<Bitmap>,
 }
 
-/// A column of vectors that stays on disk.
-pub(crate) struct OnDisk {
+/// A column of dense vectors, in memory or on disk.
+pub(crate) struct DenseColumn {
     pub(crate) field: FieldId,
-    pub(crate) vectors: Arc<DiskVectors>,
+    pub(crate) vectors: VectorRows,
     /// As in [`Column::validity`].
     pub(crate) validity: Option<Bitmap>,
 }
@@ -106,11 +106,11 @@ impl Chunk {
         Self::from_parts(schema, columns, Vec::new(), timestamps)
     }
 
-    /// Like [`Self::from_columns`]; the fields in `on_disk` have no column.
+    /// Like [`Self::from_columns`]; the fields in `dense`, which was compared with the schema, have no column.
     pub(crate) fn from_parts(
         schema: &CollectionSchema,
         columns: Vec<WipedColumn>,
-        mut on_disk: Vec<OnDisk>,
+        mut dense: Vec<DenseColumn>,
         timestamps: Vec<u64>,
     ) -> Result<Self, SegmentError> {
         let rows = timestamps.len();
@@ -118,12 +118,17 @@ impl Chunk {
         let (mut scalars, mut vectors) = (Vec::new(), Vec::new());
         let mut columns = columns.into_iter();
         for field in &schema.fields {
-            if let Some(place) = on_disk.iter().position(|column| column.field == field.id) {
-                // What it opened was compared with the same schema and manifest.
-                let column = on_disk.swap_remove(place);
+            if let Some(place) = dense.iter().position(|column| column.field == field.id) {
+                let column = dense.swap_remove(place);
+                if column.vectors.rows() != rows {
+                    return Err(SegmentError::Rows {
+                        field: field.id,
+                        reason: "the number of values differs from the number of rows",
+                    });
+                }
                 vectors.push(VectorColumn {
                     field: column.field,
-                    vectors: VectorRows::Disk(column.vectors),
+                    vectors: column.vectors,
                     validity: column.validity,
                 });
                 continue;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use saker_index::{DiskGraph, GraphIndex, SparseIndex};
-use saker_keyring::{FileKind, FrameSize, Lease};
+use saker_keyring::{FileKind, FrameSize, Lease, STACK_BYTES, leaving_no_trace};
 use saker_model::{FieldId, IndexSpec, MetricType, SegmentId};
 use saker_storage::ObjectStore;
 use zeroize::Zeroizing;
 
 use crate::{
     IndexEntry, SealedSegment, SegmentError, VectorRows,
-    disk::{DiskIndex, open_index},
+    disk::{DiskFile, DiskIndex, open_index},
     encoding::{self, IndexHeader, IndexPart},
     file, metric_of,
     sparse::kind_of,
@@ -173,20 +173,23 @@ pub(crate) async fn load_index_over(
     }
     let vectors = segment_vectors(segment, entry.spec.field)?;
     let spec = entry.spec.clone();
-    file::read(lease, store, prefix, id, &entry.file, move |opened| {
-        decode(opened, id, spec, vectors)
-    })
-    .await
+    let file = DiskFile::open(lease, store, prefix, id, &entry.file, segment.cache()).await?;
+    let decode = move || {
+        let bytes = file.whole()?;
+        decode(&bytes, id, spec, vectors).map_err(|reason| file.malformed(reason))
+    };
+    tokio::task::spawn_blocking(|| leaving_no_trace::<STACK_BYTES, _>(decode))
+        .await
+        .map_err(|_| SegmentError::Stopped)?
 }
 
 fn decode(
-    opened: &file::Opened<'_>,
+    bytes: &[u8],
     segment: SegmentId,
     spec: IndexSpec,
     vectors: VectorRows,
-) -> Result<Arc<SegmentIndex>, file::DecodeError> {
-    let bytes = opened.whole()?;
-    let (header, part) = encoding::decode_index(&bytes, segment, spec.field, &vectors)?;
+) -> Result<Arc<SegmentIndex>, &'static str> {
+    let (header, part) = encoding::decode_index(bytes, segment, spec.field, &vectors)?;
     let kind = match (part, vectors) {
         (IndexPart::Nothing, _) => SegmentIndexKind::Flat,
         (IndexPart::Graph(bytes), VectorRows::Dense(vectors)) => {
@@ -198,7 +201,7 @@ fn decode(
             let postings = SparseIndex::from_bytes(bytes, kind_of(header.metric), rows.rows());
             SegmentIndexKind::Sparse(postings.map_err(|_| "the postings do not fit the vectors")?)
         }
-        (IndexPart::Graph(_) | IndexPart::Sparse(_), _) => return Err("it is an index of other vectors".into()),
+        (IndexPart::Graph(_) | IndexPart::Sparse(_), _) => return Err("it is an index of other vectors"),
     };
     Ok(Arc::new(SegmentIndex {
         spec,

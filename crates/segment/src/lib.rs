@@ -29,6 +29,7 @@ mod index;
 mod lists;
 mod lookup;
 mod manifest;
+mod scalar;
 mod sealed;
 mod search;
 mod sparse;
@@ -43,6 +44,7 @@ pub use error::SegmentError;
 pub use growing::{Appended, CHUNK_ROWS, GrowingSegment, GrowingSnapshot};
 pub use index::{SegmentIndex, SegmentIndexKind, load_index, write_index};
 pub use manifest::{FileEntry, IndexEntry, SegmentManifest};
+pub use scalar::{load_scalar_index, write_scalar_index};
 pub use sealed::{SealedSegment, SealedSnapshot};
 pub use sparse::{SparseQuery, SparseRows, TermStatistics};
 pub use view::{QueryVector, SearchParams, SegmentView, metric_of};
@@ -53,3 +55,4 @@ pub use saker_index::{
     BinaryVectors, Bm25, Element, Elements, GraphIndex, GraphParams, Hit, Metric, SparseIndex, SparseScoring, Vectors,
 };
 pub use saker_model::PrimaryKey;
+pub use saker_scalar::ScalarIndex;

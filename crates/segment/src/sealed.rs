@@ -9,20 +9,23 @@ use futures::{StreamExt, TryStreamExt};
 use saker_index::{GraphIndex, Hit, RowMask, Vectors};
 use saker_keyring::{Lease, STACK_BYTES, leaving_no_trace};
 use saker_model::{
-    Bitmap, CollectionSchema, Column, DataType, FieldId, FieldSchema, MetricType, PrimaryKey, SegmentId, Timestamp,
+    Bitmap, CollectionSchema, Column, DataType, FieldId, FieldSchema, IndexKind, IndexSpec, MetricType, PrimaryKey,
+    SegmentId, Timestamp,
 };
+use saker_scalar::ScalarIndex;
 use saker_storage::ObjectStore;
 
 use crate::{
     Chunk, DeletedRows, DiskVectors, FrameCache, QueryVector, Residency, SearchParams, SegmentError, SegmentIndex,
     SegmentIndexKind, SegmentManifest, SegmentView, TermStatistics, WipedColumn,
-    chunk::{OnDisk, VectorRows, primary_field},
+    chunk::{DenseColumn, VectorRows, primary_field},
     deletes::{Deletes, Hidden},
     encoding::{self, Expected},
     file,
     index::load_index_over,
     lookup::SortedRows,
     metric_of,
+    scalar::{ScalarIndexes, load_scalar_index},
     search::{dense_query, search_chunks, visible},
     sparse::{chunk_statistics, search_sparse},
     view::exact_bytes,
@@ -37,6 +40,7 @@ pub struct SealedSegment {
     lookup: SortedRows,
     deletes: Deletes,
     indexes: RwLock<BTreeMap<FieldId, Arc<SegmentIndex>>>,
+    scalars: ScalarIndexes,
     /// What its files on disk are read through.
     cache: Arc<FrameCache>,
 }
@@ -47,6 +51,7 @@ pub struct SealedSnapshot {
     segment: Arc<SealedSegment>,
     deletes: Arc<Hidden>,
     deleted_rows: usize,
+    scalars: Arc<Vec<Arc<ScalarIndex>>>,
 }
 
 /// Files of a segment that are read and decoded at once: enough to keep a disk and two cores busy, few enough that a
@@ -94,35 +99,36 @@ impl SealedSegment {
         })?;
         primary_field(&schema)?;
         let segment = manifest.segment;
-        let stays = |field: &&FieldSchema| {
-            residency.on_disk.contains(&field.id) && DiskVectors::element_of(field.data_type).is_some()
+        let missing = |field| SegmentError::Manifest {
+            segment,
+            field,
+            reason: "it has no file for the field",
         };
-        let mut on_disk = Vec::new();
-        for field in schema.fields.iter().filter(stays) {
+        let is_dense = |field: &&FieldSchema| DiskVectors::element_of(field.data_type).is_some();
+        let mut dense = Vec::new();
+        for field in schema.fields.iter().filter(is_dense) {
             let expected = Expected::of(segment, rows, field);
-            let missing = SegmentError::Manifest {
-                segment,
-                field: field.id,
-                reason: "it has no file for the field",
-            };
-            let entry = manifest.column(field.id).ok_or(missing)?;
+            let entry = manifest.column(field.id).ok_or(missing(field.id))?;
             let opened = DiskVectors::open(lease, store, prefix, entry, &expected, &residency.cache).await?;
-            on_disk.push(OnDisk {
+            let vectors = Arc::new(opened.0);
+            let vectors = if residency.on_disk.contains(&field.id) {
+                VectorRows::Disk(vectors)
+            } else {
+                let read = move || vectors.read(0..vectors.rows());
+                let read = tokio::task::spawn_blocking(|| leaving_no_trace::<STACK_BYTES, _>(read));
+                VectorRows::Dense(read.await.map_err(|_| SegmentError::Stopped)??)
+            };
+            dense.push(DenseColumn {
                 field: field.id,
-                vectors: Arc::new(opened.0),
+                vectors,
                 validity: opened.1,
             });
         }
         let mut wanted = vec![Expected::timestamps(segment, rows)];
-        let in_memory = schema.fields.iter().filter(|field| !stays(field));
-        wanted.extend(in_memory.map(|field| Expected::of(segment, rows, field)));
+        let others = schema.fields.iter().filter(|field| !is_dense(field));
+        wanted.extend(others.map(|field| Expected::of(segment, rows, field)));
         let reads = wanted.into_iter().map(|expected| async move {
-            let missing = SegmentError::Manifest {
-                segment,
-                field: expected.field,
-                reason: "it has no file for the field",
-            };
-            let entry = manifest.column(expected.field).ok_or(missing)?;
+            let entry = manifest.column(expected.field).ok_or(missing(expected.field))?;
             file::read(lease, store, prefix, segment, entry, move |opened| {
                 encoding::decode_column(opened, &expected)
             })
@@ -142,13 +148,18 @@ impl SealedSegment {
         };
         let (manifest, owned_schema, cache) = (manifest.clone(), Arc::clone(&schema), Arc::clone(&residency.cache));
         let build = move || {
-            let chunk = Chunk::from_parts(&owned_schema, columns, on_disk, timestamps)?;
+            let chunk = Chunk::from_parts(&owned_schema, columns, dense, timestamps)?;
             Ok(Self::build(manifest, owned_schema, chunk, deletes, cache))
         };
         let built = tokio::task::spawn_blocking(|| leaving_no_trace::<STACK_BYTES, _>(build));
         let built: Result<Self, SegmentError> = built.await.map_err(|_| SegmentError::Stopped)?;
         let sealed = Arc::new(built?);
         for entry in &sealed.manifest.indexes {
+            if entry.spec.kind == IndexKind::Scalar {
+                let index = load_scalar_index(lease, store, prefix, &sealed, entry).await?;
+                sealed.set_scalar_index(&entry.spec, Some(index));
+                continue;
+            }
             if entry.on_disk != sealed.disk_vectors(entry.spec.field).is_some() {
                 continue; // For vectors that were kept otherwise: it is built anew.
             }
@@ -175,6 +186,7 @@ impl SealedSegment {
             lookup,
             deletes,
             indexes,
+            scalars: ScalarIndexes::default(),
             cache,
         }
     }
@@ -248,7 +260,8 @@ impl SealedSegment {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let indexes = self.indexes.read().unwrap_or_else(PoisonError::into_inner);
-        self.chunk().bytes() + 4 * self.rows() + indexes.values().map(|index| index.memory_bytes()).sum::<usize>()
+        let indexes: usize = indexes.values().map(|index| index.memory_bytes()).sum();
+        self.chunk().bytes() + 4 * self.rows() + indexes + self.scalars.memory_bytes()
     }
 
     /// The rows with this key that are not deleted now, in order.
@@ -317,6 +330,16 @@ impl SealedSegment {
         self.chunk().drop_lists(field);
     }
 
+    /// Whether it has the index of a scalar field that was asked for so.
+    #[must_use]
+    pub fn has_scalar_index(&self, spec: &IndexSpec) -> bool {
+        self.scalars.has(spec)
+    }
+    /// Puts an index of a scalar field in place, or takes it away. Readers keep what they have.
+    pub fn set_scalar_index(&self, spec: &IndexSpec, index: Option<Arc<ScalarIndex>>) {
+        self.scalars.set(spec, index);
+    }
+
     /// Rows and deletes as of now.
     #[must_use]
     pub fn snapshot(self: &Arc<Self>) -> SealedSnapshot {
@@ -325,6 +348,7 @@ impl SealedSegment {
             segment: Arc::clone(self),
             deletes,
             deleted_rows,
+            scalars: self.scalars.all(),
         }
     }
 
@@ -386,6 +410,9 @@ impl SegmentView for SealedSnapshot {
     }
     fn chunks(&self) -> &[Arc<Chunk>] {
         &self.segment.chunks
+    }
+    fn scalar_indexes(&self, chunk: usize) -> &[Arc<ScalarIndex>] {
+        if chunk == 0 { &self.scalars } else { &[] }
     }
     fn deletes(&self) -> &Bitmap {
         self.deletes.deleted()

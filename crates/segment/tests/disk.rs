@@ -356,7 +356,15 @@ async fn what_memory_holds_is_bounded_by_the_budget_and_gone_with_the_segment() 
         let residency = on_disk(cache_bytes);
         let disk = stored.open(&residency).await.unwrap();
         for query in &stored.queries {
-            search(&disk, query, &SearchParams { ef: 50, ..walked(MetricType::L2) }).unwrap();
+            search(
+                &disk,
+                query,
+                &SearchParams {
+                    ef: 50,
+                    ..walked(MetricType::L2)
+                },
+            )
+            .unwrap();
             search(&disk, query, &params(MetricType::Cosine, 50)).unwrap();
             let rows: Vec<usize> = (0..6_000).step_by(97).collect();
             disk.snapshot().take(&[VECTOR], &rows).unwrap();

@@ -1,6 +1,6 @@
 //! A sealed file that stays on disk and is opened a frame at a time.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use saker_keyring::{
     FileIdentity, HEADER_BYTES, KeptFile, Lease, OpenError, STACK_BYTES, Unverified, leaving_no_trace,
@@ -144,31 +144,95 @@ impl DiskFile {
 
     /// Fills `out` with the plaintext from `at` on, past the cache: for long runs that would only push out what is hot.
     pub(crate) fn scan(&self, at: u64, out: &mut [u8]) -> Result<(), SegmentError> {
-        let end = self.end_of(at, out.len())?;
+        self.scan_with(at, out.len(), |start, part| {
+            if let Some(out) = out.get_mut(start..start + part.len()) {
+                out.copy_from_slice(part);
+            }
+        })
+    }
+
+    /// Fills `out` with values of `value_bytes` bytes each, from `at` on, past the cache and on several threads where that
+    /// is worth it. `convert` gets some bytes and as many values to make of them; no value may lie across a border of frames.
+    pub(crate) fn fill<T: Send>(
+        &self,
+        at: u64,
+        value_bytes: usize,
+        out: &mut [T],
+        convert: impl Fn(&[u8], &mut [T]) + Sync,
+    ) -> Result<(), SegmentError> {
+        let part = |first: usize, out: &mut [T]| {
+            let at = at + (first * value_bytes) as u64;
+            self.scan_with(at, out.len() * value_bytes, |start, bytes| {
+                let (start, count) = (start / value_bytes, bytes.len() / value_bytes);
+                if let Some(out) = out.get_mut(start..start + count) {
+                    convert(bytes, out);
+                }
+            })
+        };
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = threads
+            .min(out.len() * value_bytes / THREAD_BYTES_MIN)
+            .clamp(1, THREADS_MAX);
+        if threads == 1 {
+            return part(0, out);
+        }
+        let each = out.len().div_ceil(threads);
+        std::thread::scope(|scope| {
+            let mut parts = out.chunks_mut(each).enumerate();
+            let mine = parts.next();
+            let others: Vec<_> = parts
+                .map(|(index, out)| {
+                    let work = move || part(index * each, out);
+                    scope.spawn(|| leaving_no_trace::<STACK_BYTES, _>(work))
+                })
+                .collect();
+            let mine = mine.map_or(Ok(()), |(_, out)| part(0, out));
+            others.into_iter().fold(mine, |outcome, other| {
+                outcome.and(other.join().unwrap_or(Err(SegmentError::Stopped)))
+            })
+        })
+    }
+
+    /// All of the plaintext.
+    pub(crate) fn whole(&self) -> Result<Zeroizing<Vec<u8>>, SegmentError> {
+        let bytes = usize::try_from(self.plain_bytes()).map_err(|_| self.refused(OpenError::Refused))?;
+        let mut whole = Zeroizing::new(vec![0; bytes]);
+        self.fill(0, 1, &mut whole, |bytes, out| out.copy_from_slice(bytes))?;
+        Ok(whole)
+    }
+
+    /// Hands out the plaintext of `bytes` bytes from `at` on, past the cache, in parts of a frame at most; `take` also hears
+    /// how many bytes came before.
+    fn scan_with(&self, at: u64, bytes: usize, mut take: impl FnMut(usize, &[u8])) -> Result<(), SegmentError> {
+        let end = self.end_of(at, bytes)?;
         let frames = self.kept.frames_for(at..end);
         let frame_bytes = self.kept.frame_bytes();
         let run_frames = (RUN_BYTES / frame_bytes).max(1);
         let mut sealed = Zeroizing::new(Vec::new());
-        let (mut first, mut copied) = (frames.start, 0);
+        let (mut first, mut done) = (frames.start, 0);
         while first < frames.end {
             let next = frames.end.min(first + run_frames);
             let range = self.kept.frames_range(first..next);
-            let bytes = usize::try_from(range.end - range.start).map_err(|_| self.refused(OpenError::Refused))?;
-            if sealed.len() < bytes {
-                sealed = Zeroizing::new(vec![0; bytes]);
+            let run_bytes = usize::try_from(range.end - range.start).map_err(|_| self.refused(OpenError::Refused))?;
+            if sealed.len() < run_bytes {
+                sealed = Zeroizing::new(vec![0; run_bytes]);
             }
-            let run = &mut sealed[..bytes];
+            let run = &mut sealed[..run_bytes];
             self.object.read_at(range.start, run)?;
             let mut start = first * frame_bytes;
             let opened = self.kept.open_run(first, run, |plain| {
                 let (from, to) = (at.max(start), end.min(start + plain.len() as u64));
-                copied += copy_part(plain, start, out, at, from..to);
+                let within = usize::try_from(from - start).ok().zip(usize::try_from(to - start).ok());
+                if let Some(part) = within.and_then(|(from, to)| plain.get(from..to)) {
+                    take(done, part);
+                    done += part.len();
+                }
                 start += plain.len() as u64;
             });
             opened.map_err(|error| self.refused(error))?;
             first = next;
         }
-        if copied != out.len() {
+        if done != bytes {
             return Err(self.refused(OpenError::Refused));
         }
         Ok(())
@@ -225,22 +289,10 @@ impl std::fmt::Debug for DiskFile {
     }
 }
 
-/// Copies the bytes `wanted` of the file from `plain`, which starts at `plain_start`, to `out`, which starts at `out_start`;
-/// how many were copied.
-fn copy_part(plain: &[u8], plain_start: u64, out: &mut [u8], out_start: u64, wanted: Range<u64>) -> usize {
-    let within = |start: u64| {
-        let from = usize::try_from(wanted.start.checked_sub(start)?).ok()?;
-        Some(from..from + usize::try_from(wanted.end.checked_sub(wanted.start)?).ok()?)
-    };
-    if let Some((from, to)) = within(plain_start).zip(within(out_start))
-        && let Some((from, to)) = plain.get(from).zip(out.get_mut(to))
-    {
-        to.copy_from_slice(from);
-        return from.len();
-    }
-    0
-}
-
 /// Sealed bytes that a scan reads at once: few system calls, and what was read is still in the processor's cache when it is
 /// opened.
 const RUN_BYTES: u64 = 256 << 10;
+/// Bytes of plaintext below which another thread costs more than it brings.
+const THREAD_BYTES_MIN: usize = 4 << 20;
+/// Threads that fill one buffer: more than memory has use for are never needed.
+const THREADS_MAX: usize = 8;

@@ -16,6 +16,7 @@ mod index;
 mod vectors;
 
 pub use cache::{FrameCache, FrameCacheStatus};
+pub(crate) use file::DiskFile;
 pub(crate) use index::{DiskIndex, open_index};
 pub use vectors::DiskVectors;
 

@@ -177,24 +177,32 @@ impl DiskVectors {
         })
     }
 
-    /// A run of rows in memory. Past the cache: for what looks at every row.
+    /// A run of rows in memory. Past the cache, and on several threads if they are many: for what looks at every row.
     ///
     /// # Errors
     /// [`SegmentError::Refused`], [`SegmentError::Locked`], [`SegmentError::Store`].
     pub fn read(&self, rows: std::ops::Range<usize>) -> Result<Vectors, SegmentError> {
         let rows = rows.start.min(self.rows)..rows.end.min(self.rows);
         macro_rules! read {
-            ($make:path, $values:expr) => {{
-                let mut data = Zeroizing::new(Vec::with_capacity(rows.len() * self.dim));
-                self.pieces(rows, |piece| data.extend($values(piece)))?;
+            ($make:path, $zero:expr, $from:expr) => {{
+                // Zeros come from the system as untouched pages: nothing is written twice.
+                let mut data = Zeroizing::new(vec![$zero; rows.len() * self.dim]);
+                let convert = |bytes: &[u8], out: &mut [_]| {
+                    for (value, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+                        *value = $from(*bytes);
+                    }
+                };
+                let value_bytes = element_bytes(self.element);
+                self.file
+                    .fill(self.at(rows.start), value_bytes, &mut data, convert)?;
                 $make(self.dim, std::mem::take(&mut *data))
             }};
         }
         Ok(match self.element {
-            Element::F32 => read!(Vectors::new, floats),
-            Element::F16 => read!(Vectors::of_f16, halves),
-            Element::Bf16 => read!(Vectors::of_bf16, halves),
-            Element::I8 => read!(Vectors::of_i8, signed),
+            Element::F32 => read!(Vectors::new, 0.0_f32, f32::from_le_bytes),
+            Element::F16 => read!(Vectors::of_f16, 0_u16, u16::from_le_bytes),
+            Element::Bf16 => read!(Vectors::of_bf16, 0_u16, u16::from_le_bytes),
+            Element::I8 => read!(Vectors::of_i8, 0_i8, i8::from_le_bytes),
         }?)
     }
 
@@ -256,20 +264,6 @@ impl DiskVectors {
         }?)
     }
 
-    /// Hands rows out in pieces of whole rows' bytes.
-    fn pieces(&self, rows: std::ops::Range<usize>, mut take: impl FnMut(&[u8])) -> Result<(), SegmentError> {
-        let row_bytes = self.row_bytes();
-        let step = (PIECE_BYTES / row_bytes).max(1);
-        let mut piece = Zeroizing::new(vec![0; step.min(rows.len()) * row_bytes]);
-        for first in rows.clone().step_by(step) {
-            let count = step.min(rows.end - first);
-            let piece = &mut piece[..count * row_bytes];
-            self.file.scan(self.at(first), piece)?;
-            take(piece);
-        }
-        Ok(())
-    }
-
     fn row_bytes(&self) -> usize {
         self.dim * element_bytes(self.element)
     }
@@ -325,5 +319,3 @@ const BLOCK_ROWS: usize = 1_024;
 const SPARSE: usize = 8;
 /// Hits that are gathered before the best are sorted out.
 const HITS_MAX: usize = 4_096;
-/// Bytes that are read at once.
-const PIECE_BYTES: usize = 512 << 10;

@@ -9,6 +9,7 @@ const MAGIC: &[u8; 4] = b"SKIX";
 const KIND_FLAT: u8 = 1;
 const KIND_GRAPH: u8 = 2;
 const KIND_SPARSE: u8 = 3;
+const KIND_SCALAR: u8 = 4;
 /// A graph that is read from disk in pieces.
 const KIND_DISK_GRAPH: u8 = 9;
 
@@ -62,6 +63,45 @@ impl IndexHeader {
         bytes.extend_from_slice(&[0; 4]);
         bytes
     }
+}
+
+/// The header of a scalar index; metric and dimension, of which it has none, are 0.
+pub(crate) fn scalar_index_header(segment: SegmentId, field: FieldId, rows: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&[KIND_SCALAR, 0]);
+    bytes.extend_from_slice(&field.0.to_le_bytes());
+    bytes.extend_from_slice(&segment.0.to_le_bytes());
+    bytes.extend_from_slice(&(rows as u64).to_le_bytes());
+    bytes.extend_from_slice(&[0; 8]);
+    bytes
+}
+
+/// What comes after the header of a scalar index.
+pub(crate) fn decode_scalar_index(
+    bytes: &[u8],
+    segment: SegmentId,
+    field: FieldId,
+    rows: usize,
+) -> Result<&[u8], &'static str> {
+    let mut reader = Reader(bytes);
+    if reader.array()? != *MAGIC {
+        return Err("it is no index");
+    }
+    if reader.u16()? != VERSION {
+        return Err("its version is not known here; use a newer version of Saker");
+    }
+    if reader.array()? != [KIND_SCALAR, 0] {
+        return Err("it is no index of a scalar field");
+    }
+    if reader.i64()? != field.0 || reader.i64()? != segment.0 {
+        return Err("it belongs to another segment or field");
+    }
+    if reader.u64()? != rows as u64 || reader.array()? != [0; 8] {
+        return Err("it is an index of other rows");
+    }
+    Ok(reader.0)
 }
 
 /// The index crate's own bytes, by what they are.

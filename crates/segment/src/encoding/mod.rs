@@ -12,7 +12,9 @@ mod index;
 pub(crate) use column_read::{Expected, decode_column, decode_vector_head, into_timestamps};
 pub(crate) use column_write::{ColumnHeader, encode_column};
 pub(crate) use deletes::{decode_deletes, encode_deletes};
-pub(crate) use index::{IndexHeader, IndexPart, decode_disk_index, decode_index};
+pub(crate) use index::{
+    IndexHeader, IndexPart, decode_disk_index, decode_index, decode_scalar_index, scalar_index_header,
+};
 
 use saker_keyring::{FileSealer, SealError};
 use saker_model::{DataType, MetricType};
