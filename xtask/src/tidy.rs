@@ -48,7 +48,8 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     // Filters and top-k work on columns that are handed to them, wherever those come from.
-    ("saker-query", &["saker-model", "saker-scalar"]),
+    // `text_match` cuts the text of rows as their field says.
+    ("saker-query", &["saker-model", "saker-analyzer", "saker-scalar"]),
     (
         "saker-engine",
         &[

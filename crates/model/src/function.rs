@@ -33,14 +33,24 @@ pub enum FunctionKind {
 impl FieldSchema {
     /// The type parameter that says whether its text is cut into terms.
     pub const ENABLE_ANALYZER: &'static str = "enable_analyzer";
+    /// The type parameter that says whether filters may look for words in it.
+    pub const ENABLE_MATCH: &'static str = "enable_match";
     /// The type parameter that says how.
     pub const ANALYZER_PARAMS: &'static str = "analyzer_params";
 
     /// Whether its text is cut into terms.
     #[must_use]
     pub fn is_analyzed(&self) -> bool {
-        let asked = self.type_params.get(Self::ENABLE_ANALYZER);
-        self.data_type == DataType::VarChar && asked.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        self.data_type == DataType::VarChar && self.is_set(Self::ENABLE_ANALYZER)
+    }
+    /// Whether filters may look for words in it.
+    #[must_use]
+    pub fn is_matched(&self) -> bool {
+        self.is_analyzed() && self.is_set(Self::ENABLE_MATCH)
+    }
+    fn is_set(&self, parameter: &str) -> bool {
+        let value = self.type_params.get(parameter);
+        value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 }
 

@@ -256,7 +256,7 @@ pub enum IndexKind {
     Graph,
     /// The inverted index of a field of sparse vectors.
     Sparse,
-    /// An index on a scalar field (kept by name; filters scan columns).
+    /// An index on a scalar field, or on a path into a JSON field.
     Scalar,
 }
 
@@ -264,7 +264,7 @@ impl IndexKind {
     /// Whether it is built over a segment and kept in a file.
     #[must_use]
     pub const fn has_file(self) -> bool {
-        matches!(self, Self::Graph | Self::Sparse)
+        matches!(self, Self::Graph | Self::Sparse | Self::Scalar)
     }
 }
 

@@ -126,4 +126,5 @@ pub(crate) enum Function {
     ContainsAll,
     ContainsAny,
     ArrayLength,
+    TextMatch,
 }

@@ -41,5 +41,6 @@ pub use literal::{Literal, Templates};
 pub use output::{DynamicKeys, OutputError, OutputFields};
 pub use parser::parse;
 pub use plan::Bound;
+pub use saker_scalar::{Place, Step};
 pub use source::ColumnSource;
 pub use top_k::{MergeOptions, RangeError, RankedHit, ScoreRange, SegmentHit, merge};

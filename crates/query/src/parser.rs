@@ -668,6 +668,7 @@ fn function(name: &str) -> Option<Function> {
             Function::ContainsAny
         }
         "array_length" | "ARRAY_LENGTH" => Function::ArrayLength,
+        "text_match" | "TEXT_MATCH" => Function::TextMatch,
         _ => return None,
     })
 }
@@ -708,8 +709,7 @@ const UNARY: u8 = 9;
 const POWER: u8 = 10;
 
 /// Functions of Milvus that are refused by name rather than as unknown.
-const KNOWN_FUNCTIONS: [&str; 10] = [
-    "text_match",
+const KNOWN_FUNCTIONS: [&str; 9] = [
     "phrase_match",
     "random_sample",
     "element_filter",

@@ -1,14 +1,17 @@
-//! `like` patterns and regular expressions on text.
+//! `like` patterns, regular expressions, and words to be found in text.
+
+use std::{collections::BTreeSet, fmt};
 
 use regex::{Regex, RegexBuilder};
+use saker_analyzer::Analyzer;
 use saker_model::Limits;
-use std::fmt;
 
 /// A compiled pattern. `Debug` is redacted.
 #[derive(Clone)]
 pub(crate) enum Pattern {
     Like(Like),
     Regex(Regex),
+    Words(Words),
 }
 
 /// What may follow the start of a pattern.
@@ -28,6 +31,13 @@ pub(crate) type PatternError = String;
 #[derive(Clone)]
 pub(crate) struct Like {
     pieces: Vec<Piece>,
+}
+
+/// Words of which a text has to have one, as an analyzer cuts both.
+#[derive(Clone)]
+pub(crate) struct Words {
+    analyzer: Analyzer,
+    terms: BTreeSet<String>,
 }
 
 /// What stands between two `%`s.
@@ -74,11 +84,21 @@ impl Pattern {
         }
     }
 
+    /// Any of the words of `text`. Text without words matches nothing.
+    pub(crate) fn words(analyzer: Analyzer, text: &str) -> Result<Self, PatternError> {
+        check_length(text)?;
+        let mut terms = BTreeSet::new();
+        analyzer.analyze(text, |token| {
+            terms.insert(token.text.to_owned());
+        });
+        Ok(Self::Words(Words { analyzer, terms }))
+    }
+
     /// The text that every match starts with, and what may follow it.
     pub(crate) fn prefix(&self) -> (&str, Rest) {
         match self {
             Self::Like(like) => like.prefix(),
-            Self::Regex(_) => ("", Rest::Some),
+            Self::Regex(_) | Self::Words(_) => ("", Rest::Some),
         }
     }
 
@@ -86,6 +106,7 @@ impl Pattern {
         match self {
             Self::Like(like) => like.matches(text),
             Self::Regex(regex) => regex.is_match(text),
+            Self::Words(words) => words.matches(text),
         }
     }
 }
@@ -105,6 +126,15 @@ fn check_length(pattern: &str) -> Result<(), PatternError> {
         ));
     }
     Ok(())
+}
+
+impl Words {
+    fn matches(&self, text: &str) -> bool {
+        let mut found = false;
+        self.analyzer
+            .analyze(text, |token| found = found || self.terms.contains(token.text));
+        found
+    }
 }
 
 impl Like {

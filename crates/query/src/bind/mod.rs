@@ -10,6 +10,7 @@
 mod fold;
 mod set;
 
+use saker_analyzer::Analyzer;
 use saker_model::{CollectionSchema, DataType, FieldSchema, Limits};
 use saker_scalar::Place;
 
@@ -382,6 +383,38 @@ impl Binder<'_> {
         }
     }
 
+    /// `text_match(field, 'words')`: whether the text has one of the words, as the field's analyzer cuts both.
+    fn text_match(&self, position: usize, value: &Expr, words: Option<&Expr>) -> Result<Term, FilterError> {
+        let Some(words) = words else {
+            return mismatch(position, "a function needs arguments");
+        };
+        let Literal::Text(text) = self.constant(words, "the words to match")? else {
+            return mismatch(words.position, "the words to match must be a string");
+        };
+        let found = match self.value(value)? {
+            Term::Value(Operand::Column(field, DataType::VarChar), Kind::Text) => self.schema.field_by_id(field),
+            _ => None,
+        };
+        let Some(field) = found else {
+            return mismatch(value.position, "text_match operation on non-string is unsupported");
+        };
+        let name = &field.name;
+        if !field.is_matched() {
+            return mismatch(value.position, format!("field \"{name}\" does not enable match"));
+        }
+        let params = field.type_params.get(FieldSchema::ANALYZER_PARAMS);
+        let pattern = Analyzer::from_params(params.map(String::as_str))
+            .map_err(|error| error.to_string())
+            .and_then(|analyzer| Pattern::words(analyzer, &text));
+        match pattern {
+            Ok(pattern) => Ok(Term::Condition(Predicate::Matches {
+                value: Operand::Column(field.id, DataType::VarChar),
+                pattern,
+            })),
+            Err(reason) => mismatch(words.position, reason),
+        }
+    }
+
     fn is_null(&self, value: &Expr) -> Result<Predicate, FilterError> {
         match self.value(value)? {
             Term::Value(Operand::Json(path), _) if !path.steps.is_empty() => Ok(not(Predicate::Exists(path))),
@@ -396,6 +429,9 @@ impl Binder<'_> {
         let Some((first, rest)) = arguments.split_first() else {
             return mismatch(position, "a function needs arguments");
         };
+        if function == Function::TextMatch {
+            return self.text_match(position, first, rest.first());
+        }
         let (list, kind) = match self.value(first)? {
             Term::Value(Operand::Json(path), kind) => (ListOperand::Json(path), kind),
             Term::Value(Operand::Column(field, _), Kind::Array(element)) => {
@@ -418,7 +454,7 @@ impl Binder<'_> {
         };
         let literal = self.constant(second, "the second argument")?;
         let items = match function {
-            Function::Contains | Function::ArrayLength => vec![literal],
+            Function::Contains | Function::ArrayLength | Function::TextMatch => vec![literal],
             Function::ContainsAll | Function::ContainsAny => match literal.into_items() {
                 Some(items) => items,
                 None => return mismatch(second.position, "the second argument must be a list"),

@@ -294,7 +294,6 @@ fn errors_say_where() {
 #[test]
 fn what_is_not_there_is_said() {
     for (text, position, what) in [
-        ("text_match(name, 'x')", 0, "the function text_match"),
         ("age == 1 and PHRASE_MATCH(name, 'x')", 13, "the function phrase_match"),
         ("random_sample(0.1)", 0, "the function random_sample"),
         ("ST_CONTAINS(name, 'x')", 0, "the function st_contains"),

@@ -4,6 +4,7 @@ mod differential;
 mod grammar;
 mod limits;
 mod semantics;
+mod words;
 
 use saker_model::{ArrayValue, Bitmap, Column, ColumnData, FieldId, RowBatch};
 

@@ -115,9 +115,6 @@ pub fn schema_in(encoded: &[u8], collection: &str) -> Result<CollectionSchema, F
     let wire =
         WireSchema::decode(encoded).map_err(|_| Failure::invalid("schema of the collection cannot be decoded"))?;
     CollectionSchema::check_name("collection", collection).map_err(Failure::invalid)?;
-    if !wire.functions.is_empty() {
-        return Err(Failure::unsupported("a function in a schema"));
-    }
     if !wire.struct_array_fields.is_empty() {
         return Err(Failure::unsupported("a struct array field"));
     }
