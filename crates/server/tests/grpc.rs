@@ -175,11 +175,11 @@ async fn what_is_not_there_says_so() {
     let running = start(&dir, false).await;
     let mut client = client(&running).await;
     let refused = client
-        .run_analyzer(milvus::RunAnalyzerRequest::default())
+        .get_metrics(milvus::GetMetricsRequest::default())
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
-    assert!(refused.message().contains("RunAnalyzer"));
+    assert!(refused.message().contains("GetMetrics"));
     let missing = client.search(search("nothing", [0.0, 0.0])).await.unwrap().into_inner();
     assert_eq!(missing.status.unwrap().code, 100);
     let mut elsewhere = Request::new(milvus::ShowCollectionsRequest::default());
