@@ -269,3 +269,55 @@ fn completing_refuses_what_checking_refuses() {
         Err(RowError::Missing { name: "vector".into() })
     );
 }
+
+#[test]
+fn narrow_vectors_have_the_schema_dimension_and_numbers() {
+    let of = |data_type: DataType, dim: usize, data: ColumnData| {
+        let mut schema = schema();
+        with(&mut schema, "vector", |field| {
+            (field.data_type, field.dim) = (data_type, dim)
+        });
+        let mut columns = columns();
+        columns[10].data = data;
+        check(columns, &schema).map_err(|error| error.to_string())
+    };
+    let halves = |dim, data: [u16; 4]| ColumnData::Float16Vector { dim, data: data.into() };
+    let brains = |dim, data: [u16; 4]| ColumnData::BFloat16Vector { dim, data: data.into() };
+    assert_eq!(
+        of(DataType::Float16Vector, 2, halves(2, [0, 0x7bff, 0xfbff, 0x8000])),
+        Ok(())
+    );
+    assert_eq!(
+        of(DataType::BFloat16Vector, 2, brains(2, [0, 0x7f7f, 0xff7f, 0x7c00])),
+        Ok(())
+    );
+    for (bits, kind) in [(0x7c00, "+Inf"), (0xfc00, "-Inf"), (0x7c01, "NaN")] {
+        let said = of(DataType::Float16Vector, 2, halves(2, [0, 0, 0, bits])).unwrap_err();
+        assert_eq!(
+            said,
+            format!("value '{kind}' is not a number or infinity, field vector, row 1")
+        );
+    }
+    let said = of(DataType::BFloat16Vector, 2, brains(2, [0xff80, 0, 0, 0])).unwrap_err();
+    assert_eq!(said, "value '-Inf' is not a number or infinity, field vector, row 0");
+
+    let bytes = |dim, count| ColumnData::Int8Vector {
+        dim,
+        data: vec![-128; count],
+    };
+    let bits = |dim, count| ColumnData::BinaryVector {
+        dim,
+        data: vec![255; count],
+    };
+    assert_eq!(of(DataType::Int8Vector, 3, bytes(3, 6)), Ok(()));
+    assert_eq!(of(DataType::BinaryVector, 16, bits(16, 4)), Ok(()));
+    for said in [
+        of(DataType::Int8Vector, 3, bytes(2, 4)),
+        of(DataType::BinaryVector, 16, bits(8, 2)),
+        of(DataType::Float16Vector, 3, halves(2, [0; 4])),
+    ] {
+        assert!(said.unwrap_err().contains("is not equal to schema dim"));
+    }
+    let said = of(DataType::BinaryVector, 16, bytes(16, 32)).unwrap_err();
+    assert!(said.contains("need BinaryVector, got Int8Vector"), "{said}");
+}

@@ -140,6 +140,24 @@ fn vector_fields_are_there_and_limited() {
         refused(|schema| at(schema, "vector").dim = Limits::DIMENSION_MAX + 1),
         "invalid dimension: 32769 of field vector. float vector dimension should be in range 1 ~ 32768"
     );
+    let binary = |dim| {
+        move |schema: &mut CollectionSchema| {
+            let field = at(schema, "vector");
+            (field.data_type, field.dim) = (DataType::BinaryVector, dim);
+        }
+    };
+    accepted(binary(8));
+    accepted(binary(Limits::BINARY_DIMENSION_MAX));
+    for (dim, said) in [
+        (0, "dimension is not defined"),
+        (4, "should be multiple of 8"),
+        (
+            Limits::BINARY_DIMENSION_MAX + 8,
+            "binary vector dimension should be in range 1 ~ 262144",
+        ),
+    ] {
+        assert!(refused(binary(dim)).contains(said), "{dim}");
+    }
     assert!(refused(|schema| at(schema, "vector").nullable = true).starts_with("vector type not support null"));
 }
 

@@ -144,6 +144,40 @@ fn decode(bytes: &[u8], expected: &Expected, piece: usize) -> Result<Column, &'s
     decoder.finish()
 }
 
+/// Type, dimension and values of each type of vector, as the formats page says.
+#[test]
+fn bytes_of_vectors_are_as_the_formats_page_says() {
+    let (schema, source) = world();
+    let first_row = |data_type: DataType| {
+        let field = schema.fields.iter().find(|field| field.data_type == data_type).unwrap();
+        let bytes = encode(field, &source);
+        let values = 40 + ROWS.div_ceil(64) * 8;
+        assert_eq!(bytes.len(), values + ROWS * data_type.vector_row_bytes(field.dim));
+        (
+            bytes[6],
+            bytes[32..36].to_vec(),
+            bytes[values..][..data_type.vector_row_bytes(field.dim)].to_vec(),
+        )
+    };
+    assert_eq!(
+        first_row(DataType::FloatVector),
+        (11, vec![3, 0, 0, 0], vec![0, 0, 0, 0, 0, 0, 0x80, 0x3f, 0, 0, 0, 0x40])
+    );
+    assert_eq!(
+        first_row(DataType::Float16Vector),
+        (12, vec![3, 0, 0, 0], vec![0, 0, 1, 0, 2, 0])
+    );
+    assert_eq!(
+        first_row(DataType::BFloat16Vector),
+        (13, vec![3, 0, 0, 0], vec![0, 0x3f, 1, 0x3f, 2, 0x3f])
+    );
+    assert_eq!(first_row(DataType::Int8Vector), (14, vec![3, 0, 0, 0], vec![0, 1, 2]));
+    assert_eq!(
+        first_row(DataType::BinaryVector),
+        (15, vec![24, 0, 0, 0], vec![0, 1, 2])
+    );
+}
+
 #[test]
 fn vectors_may_come_in_pieces_of_any_length() {
     let (schema, source) = world();
