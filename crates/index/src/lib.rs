@@ -11,7 +11,6 @@
 //! `arena` this is the only crate of the workspace that may contain `unsafe`: it is confined to `kernel`.
 
 mod binary;
-mod codes;
 mod disk;
 mod error;
 mod flat;

@@ -3,12 +3,13 @@
 //!
 //! Codes only guide walks; every score that leaves the crate is computed from the vectors themselves.
 //!
-//! A value `v` of place `d` becomes `round((v - center[d]) * scale + middle)`, brought into the range of a code. One scale
-//! for all places keeps distances comparable. Codes have 7 bits in a byte, not 8, so that AVX2's products of bytes, which
+//! A value `v` of place `d` becomes `round((v - center[d]) * scale[d] + middle)`, brought into the range of a code. Codes of
+//! 7 bits have one scale for all places, so that distances between codes follow those between rows; codes of 4 bits cannot
+//! spare a step, so each place has the scale that suits its spread. Codes have 7 bits in a byte, not 8, so that AVX2's products of bytes, which
 //! add up in 16 bits, cannot overflow; what that loses is less than what a walk can notice. Queries are not coded alike:
 //! they become weights, small integers in any scale of their own, so that none lies outside of the range, and the cost of
 //! a row follows from one sum of products of weights and codes:
-//! - Inner product: `q·x = q·center + Σ q[d] (code[d] - middle) / scale`; only the sum depends on the row.
+//! - Inner product: `q·x = q·center + Σ q[d] (code[d] - middle) / scale[d]`; only the sum depends on the row.
 //! - Cosine: the same over rows divided by their norms.
 //! - L2: `|q - x|² = |q - center|² + |x - center|² - 2 (q - center)·(x - center)`, of which the middle term is kept for
 //!   each row.
@@ -61,8 +62,9 @@ pub(super) struct Encoder {
     pub(super) bits: CodeBits,
     /// Whether a value is added to each vector; see the module text.
     pub(super) extra: bool,
-    pub(super) scale: f32,
     /// One value for each place, the added one included.
+    pub(super) scale: Vec<f32>,
+    /// As many.
     pub(super) center: Vec<f32>,
 }
 
@@ -81,7 +83,7 @@ impl Encoder {
             metric,
             bits,
             extra,
-            scale: 1.0,
+            scale: vec![1.0; places],
             center: vec![0.0; places],
         };
 
@@ -100,42 +102,98 @@ impl Encoder {
         if sample.is_empty() {
             return encoder;
         }
-        // Under inner product the center stays 0: only then can a row take the part of a query.
-        if metric != Metric::Ip {
-            // Medians and quantiles, for a mean or a maximum would let one wild row blur all others.
-            let mut column = Zeroizing::new(Vec::with_capacity(sample.len() / places));
-            for (place, center) in encoder.center.iter_mut().enumerate() {
-                column.clear();
-                column.extend(sample.iter().skip(place).step_by(places).copied());
+        match bits {
+            CodeBits::Seven => encoder.fit_together(&mut sample),
+            CodeBits::Four => encoder.fit_each(&sample),
+        }
+        encoder
+    }
+
+    /// The size of codes that searches over `vectors` are fastest with: half bytes where rows are so long that reading them
+    /// takes most of the time, and distances the sum of so many places that errors of each even out.
+    pub(super) fn suited_bits(&self, vectors: &Vectors) -> CodeBits {
+        let places = self.center.len();
+        let mut squares = Zeroizing::new(vec![0.0f64; places]);
+        let mut values = Zeroizing::new(Vec::with_capacity(places));
+        let mut buffer = Zeroizing::new(Vec::with_capacity(vectors.dim()));
+        for row in (0..vectors.rows()).step_by(vectors.rows() / SPREAD_ROWS + 1) {
+            self.transform(vectors.row_f32(row, &mut buffer), &mut values);
+            for ((square, value), center) in squares.iter_mut().zip(values.iter()).zip(&self.center) {
+                let difference = f64::from(value - center);
+                *square += if difference.is_finite() {
+                    difference * difference
+                } else {
+                    0.0
+                };
+            }
+        }
+        // So many places of equal spread would share the distances as these do.
+        let sum: f64 = squares.iter().sum();
+        let equal_places = sum * sum / squares.iter().map(|square| square * square).sum::<f64>();
+        if equal_places >= HALF_BYTES_PLACES_MIN {
+            CodeBits::Four
+        } else {
+            CodeBits::Seven
+        }
+    }
+
+    /// One scale for all places, and a center of each.
+    fn fit_together(&mut self, sample: &mut [f32]) {
+        let places = self.center.len();
+        let mut column = Zeroizing::new(Vec::with_capacity(sample.len() / places));
+        let mut widest_place = 0.0f32;
+        for (place, center) in self.center.iter_mut().enumerate() {
+            column.clear();
+            column.extend(sample.iter().skip(place).step_by(places).copied());
+            // Under inner product the center stays 0: only then can a row take the part of a query. Medians and quantiles, for
+            // a mean or a maximum would let one wild row blur all others.
+            if self.metric != Metric::Ip {
                 *center = quantile(&mut column, 5_000);
             }
+            column.iter_mut().for_each(|value| *value = (*value - *center).abs());
+            widest_place = widest_place.max(quantile(&mut column, MOST_OF_WIDEST_PER_10_000));
         }
         for values in sample.chunks_exact_mut(places) {
             values
                 .iter_mut()
-                .zip(&encoder.center)
+                .zip(&self.center)
                 .for_each(|(value, center)| *value = (*value - center).abs());
         }
-        let largest = quantile(&mut sample, 10_000);
-        let most = quantile(&mut sample, MOST_PER_10_000);
-        let tail_factor = match bits {
-            CodeBits::Seven => TAIL_FACTOR_SEVEN,
-            CodeBits::Four => TAIL_FACTOR_FOUR,
-        };
+        let largest = quantile(sample, 10_000);
+        let most = quantile(sample, MOST_PER_10_000);
         let spread = if most > 0.0 {
-            largest.min(most * tail_factor)
+            largest.min((most * TAIL_FACTOR).max(widest_place))
         } else {
             largest
         };
-        let scale = bits.middle() / spread;
-        encoder.scale = if scale.is_finite() && scale > 0.0 { scale } else { 1.0 };
-        encoder
+        self.scale.fill(scale_for(self.bits, spread));
+    }
+
+    /// A scale and a center of each place.
+    fn fit_each(&mut self, sample: &[f32]) {
+        let places = self.center.len();
+        let mut column = Zeroizing::new(Vec::with_capacity(sample.len() / places));
+        for place in 0..places {
+            column.clear();
+            column.extend(sample.iter().skip(place).step_by(places).copied());
+            let center = quantile(&mut column, 5_000);
+            column.iter_mut().for_each(|value| *value = (*value - center).abs());
+            let largest = quantile(&mut column, 10_000);
+            let most = quantile(&mut column, MOST_OF_PLACE_PER_10_000);
+            let spread = if most > 0.0 { most } else { largest };
+            self.center[place] = center;
+            self.scale[place] = scale_for(self.bits, spread);
+        }
     }
 
     /// Codes of all rows.
     pub(super) fn encode_all(&self, vectors: &Vectors) -> Codes {
         let places = self.center.len();
         let mut codes = Codes::zeroed(vectors.rows(), places, self.bits);
+        if self.bits == CodeBits::Four {
+            let squared = |scale: &f32| (0.5 / scale) * (0.5 / scale);
+            codes.half_steps_squared = self.scale.iter().map(squared).collect();
+        }
         let mut values = Zeroizing::new(Vec::with_capacity(places));
         let mut buffer = Zeroizing::new(Vec::with_capacity(vectors.dim()));
         let mut whole = Zeroizing::new(vec![0u8; CodeBits::Seven.stride(places)]);
@@ -144,9 +202,9 @@ impl Encoder {
             self.transform(vectors.row_f32(row, &mut buffer), &mut values);
             let out = codes.row_mut(row);
             match self.bits {
-                CodeBits::Seven => kernel::encode(&values, &self.center, self.scale, middle, code_max, out),
+                CodeBits::Seven => kernel::encode(&values, &self.center, &self.scale, middle, code_max, out),
                 CodeBits::Four => {
-                    kernel::encode(&values, &self.center, self.scale, middle, code_max, &mut whole);
+                    kernel::encode(&values, &self.center, &self.scale, middle, code_max, &mut whole);
                     pack(&whole, out);
                 }
             }
@@ -160,12 +218,8 @@ impl Encoder {
             Metric::L2 => value - center,
             Metric::Ip | Metric::Cosine => value,
         };
-        let values = || {
-            query
-                .iter()
-                .zip(&self.center)
-                .map(|(&value, &center)| shift(value, center))
-        };
+        let places = || query.iter().zip(&self.center).zip(&self.scale);
+        let values = || places().map(|((&value, &center), &scale)| shift(value, center) / scale);
         let largest = values().fold(0.0, |largest: f32, value| largest.max(value.abs()));
         let fineness = if largest > 0.0 { WEIGHT_MAX / largest } else { 0.0 };
         out.weights.clear();
@@ -173,29 +227,34 @@ impl Encoder {
         let mut sum = 0i32;
         for (weight, value) in out.weights.iter_mut().zip(values()) {
             #[expect(clippy::cast_possible_truncation, reason = "`as` saturates")]
-            let whole = (value * fineness).round().clamp(-WEIGHT_MAX, WEIGHT_MAX) as i8;
+            let whole = (value * fineness + 0.5f32.copysign(value)).clamp(-WEIGHT_MAX, WEIGHT_MAX) as i8;
             *weight = whole;
             sum += i32::from(whole.max(0));
         }
         let top = sum * i32::from(self.bits.code_max());
         (out.cost, out.slope) = match self.metric {
-            Metric::Ip => (Cost::Product { top }, 1.0 / (fineness * self.scale)),
-            Metric::Cosine => {
-                let norm = kernel::dot(query, query).sqrt();
-                (Cost::Product { top }, 1.0 / (fineness * self.scale * norm))
-            }
+            Metric::Ip => (Cost::Product { top }, fineness.recip()),
+            Metric::Cosine => (
+                Cost::Product { top },
+                (fineness * kernel::dot(query, query).sqrt()).recip(),
+            ),
             Metric::L2 => {
-                // In units of half a code, as the rows' squares.
-                let factor = 8.0 * self.scale / fineness;
+                // In the units of the rows' squares.
+                let unit = match self.bits {
+                    CodeBits::Seven => self.scale.first().map_or(1.0, |scale| 0.25 / (scale * scale)),
+                    CodeBits::Four => 1.0,
+                };
+                let factor = 2.0 / (fineness * unit);
                 let factor = if factor.is_finite() { factor } else { 0.0 };
-                (Cost::Square { top, factor }, 0.25 / (self.scale * self.scale))
+                (Cost::Square { top, factor }, unit)
             }
         };
     }
 
     /// Whether every number is one that [`Self::fit`] can give.
     pub(super) fn is_sound(&self) -> bool {
-        self.center.iter().copied().all(f32::is_finite) && self.scale.is_finite() && self.scale > 0.0
+        let centers = self.center.iter().all(|center| center.is_finite());
+        centers && self.scale.iter().all(|scale| scale.is_finite() && *scale > 0.0)
     }
 
     /// A row as it is coded.
@@ -218,6 +277,7 @@ impl Encoder {
 impl Drop for Encoder {
     fn drop(&mut self) {
         self.center.zeroize();
+        self.scale.zeroize();
     }
 }
 
@@ -281,10 +341,13 @@ pub(super) struct Codes {
     start: usize,
     len: usize,
     bytes: Vec<u8>,
-    /// Squared distance of each row from the center in units of half a code; empty where costs do without.
+    /// Squared distance of each row from the center; empty where costs do without. With codes of 7 bits in units of half a
+    /// code, with codes of 4 bits the bits of an `f32`.
     squares: Vec<u32>,
     /// The largest of them.
     square_max: u32,
+    /// With codes of 4 bits, the square of half a step of each place.
+    half_steps_squared: Vec<f32>,
 }
 
 impl Codes {
@@ -304,12 +367,14 @@ impl Codes {
             bytes,
             squares: Vec::new(),
             square_max: 0,
+            half_steps_squared: Vec::new(),
         }
     }
 
     /// Other rows, `count` of them, in codes like these. Nothing is kept beside them.
     pub(super) fn with_rows<'a>(&self, count: usize, rows: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut codes = Self::zeroed(count, self.places, self.bits);
+        codes.half_steps_squared.clone_from(&self.half_steps_squared);
         for (place, row) in rows.take(count).enumerate() {
             codes.row_mut(place).copy_from_slice(row);
         }
@@ -323,10 +388,6 @@ impl Codes {
 
     pub(super) fn rows(&self) -> usize {
         self.len / self.stride
-    }
-
-    pub(super) fn bits(&self) -> CodeBits {
-        self.bits
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
@@ -356,7 +417,12 @@ impl Codes {
             Cost::Square { top, factor } => {
                 for (cost, &row) in costs.iter_mut().zip(rows) {
                     let product = top.cast_unsigned().wrapping_sub(*cost);
-                    *cost = (self.squares[row as usize] as f32 + factor * product as f32).to_bits();
+                    let square = self.squares[row as usize];
+                    let square = match self.bits {
+                        CodeBits::Seven => square as f32,
+                        CodeBits::Four => f32::from_bits(square),
+                    };
+                    *cost = (square + factor * product as f32).to_bits();
                 }
             }
             Cost::Row { base } => {
@@ -380,7 +446,11 @@ impl Codes {
             let square = |code: u8| (2 * u32::from(code)).abs_diff(code_max).pow(2);
             squares.push(match self.bits {
                 CodeBits::Seven => row[..self.places].iter().map(|&code| square(code)).sum(),
-                CodeBits::Four => (0..self.places).map(|place| square(unpack(row, place))).sum(),
+                CodeBits::Four => {
+                    let steps = self.half_steps_squared.iter().enumerate();
+                    let terms = steps.map(|(place, step)| step * square(unpack(row, place)) as f32);
+                    terms.sum::<f32>().to_bits()
+                }
             });
         }
         self.square_max = squares.iter().copied().max().unwrap_or(0);
@@ -435,7 +505,7 @@ impl Codes {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.bytes.capacity() + self.squares.capacity() * size_of::<u32>()
+        self.bytes.capacity() + size_of_val(self.squares.as_slice()) + size_of_val(self.half_steps_squared.as_slice())
     }
 
     fn row_mut(&mut self, row: usize) -> &mut [u8] {
@@ -447,6 +517,7 @@ impl Drop for Codes {
     fn drop(&mut self) {
         self.bytes.zeroize();
         self.squares.zeroize();
+        self.half_steps_squared.zeroize();
     }
 }
 
@@ -474,21 +545,34 @@ fn unpack(row: &[u8], place: usize) -> u8 {
     }
 }
 
+/// The scale with which values as far as `spread` from the center have codes.
+fn scale_for(bits: CodeBits, spread: f32) -> f32 {
+    let scale = bits.middle() / spread;
+    if scale.is_finite() && scale > 0.0 { scale } else { 1.0 }
+}
+
 /// The value below which `per_10_000` of all `values` are; they are reordered. There must be some.
 fn quantile(values: &mut [f32], per_10_000: usize) -> f32 {
     let place = (values.len() - 1) * per_10_000 / 10_000;
     *values.select_nth_unstable_by(place, f32::total_cmp).1
 }
 
+/// From so many places on, if their spread is equal, 4 bits a value are the better choice.
+const HALF_BYTES_PLACES_MIN: f64 = 96.0;
+/// About how many rows tell how equal the spread is.
+const SPREAD_ROWS: usize = 1_000;
 /// Largest weight of a place, either sign.
 const WEIGHT_MAX: f32 = 127.0;
 /// The share of sampled values that tells how wide values usually spread, ...
 const MOST_PER_10_000: usize = 9_900;
 /// ... and how far beyond that the range of a code reaches at most: far enough for the tails of real embeddings, whose
 /// clamping cost 0.04 of recall under inner product on GloVe, and not so far that a few wild rows coarsen all others.
-const TAIL_FACTOR_SEVEN: f32 = 4.0;
-/// Sixteen steps must be spent where most values are.
-const TAIL_FACTOR_FOUR: f32 = 1.1;
+const TAIL_FACTOR: f32 = 4.0;
+/// The share of its values that a place which spreads wider than that has within the range: distances are about that place.
+const MOST_OF_WIDEST_PER_10_000: usize = 9_990;
+/// With 4 bits, the share of a place's values within the range of a code: its sixteen steps must be spent where most values
+/// are.
+const MOST_OF_PLACE_PER_10_000: usize = 9_900;
 /// About how many values the fit looks at: enough for a stable 0.9999 quantile, few enough to be quick.
 const SAMPLE_VALUES: usize = 2_000_000;
 /// Codes start at a cache line.

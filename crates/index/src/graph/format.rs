@@ -11,13 +11,13 @@
 //! | 4 | degree |
 //! | 4 | start row; 0 if there are no rows |
 //! | 4 | bits of a code, 7 or 4 |
-//! | 4 | scale, `f32` |
+//! | 4 × (dimension + added) | scale, `f32` |
 //! | 4 × (dimension + added) | center, `f32` |
 //! | 4 × rows × degree | neighbours, `u32`; all ones after a row's last |
 //!
 //! Neither vectors nor codes are saved: vectors live in their own column, and codes follow from them.
 //!
-//! Version 1 is read too. It has the largest norm in place of the bits; its scale is that of codes of 8 bits; under inner
+//! Version 1 is read too. It has the largest norm in place of the bits and one scale, that of codes of 8 bits; under inner
 //! product a value is added, with a center of its own, that is not used any more.
 
 use std::sync::Mutex;
@@ -34,7 +34,7 @@ impl GraphIndex {
     pub fn to_bytes(&self) -> Vec<u8> {
         let encoder = &self.encoder;
         let entries = self.links.entries();
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + 4 * (encoder.center.len() + entries.len()));
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + 4 * (2 * encoder.center.len() + entries.len()));
         bytes.extend_from_slice(MAGIC);
         #[expect(
             clippy::cast_possible_truncation,
@@ -58,7 +58,7 @@ impl GraphIndex {
             CodeBits::Four => 4,
         };
         bytes.extend_from_slice(&bits.to_le_bytes());
-        for number in std::iter::once(&encoder.scale).chain(&encoder.center) {
+        for number in encoder.scale.iter().chain(&encoder.center) {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         for number in entries {
@@ -82,14 +82,11 @@ impl GraphIndex {
         let (numbers, []) = rest.as_chunks::<4>() else {
             return Err(corrupt("its length is not a multiple of four"));
         };
-        let (header, numbers) = numbers.split_first_chunk::<9>().ok_or(corrupt("it is too short"))?;
-        let [version, kind, extra, dim, rows, degree, start] =
-            [0, 1, 2, 3, 4, 5, 6].map(|index| u32::from_le_bytes(header[index]));
-        let scale = f32::from_le_bytes(header[8]);
-        let (bits, scale) = match (version, u32::from_le_bytes(header[7])) {
-            (VERSION_EIGHT_BITS, _) => (CodeBits::Seven, scale * (f32::from(kernel::CODE_MAX) / 255.0)),
-            (VERSION, 7) => (CodeBits::Seven, scale),
-            (VERSION, 4) => (CodeBits::Four, scale),
+        let (header, numbers) = numbers.split_first_chunk::<8>().ok_or(corrupt("it is too short"))?;
+        let [version, kind, extra, dim, rows, degree, start, bits] = header.map(u32::from_le_bytes);
+        let bits = match (version, bits) {
+            (VERSION_EIGHT_BITS, _) | (VERSION, 7) => CodeBits::Seven,
+            (VERSION, 4) => CodeBits::Four,
             (VERSION, _) => return Err(corrupt("its codes have another size")),
             (found, _) => return Err(IndexError::Version { found, known: VERSION }),
         };
@@ -118,16 +115,25 @@ impl GraphIndex {
             return Err(corrupt("its start row does not exist"));
         }
         let places = dim + usize::from(extra);
+        let scales = if version == VERSION { places } else { 1 };
         if rows
             .checked_mul(degree)
-            .and_then(|entries| entries.checked_add(places + unused))
+            .and_then(|entries| entries.checked_add(scales + places + unused))
             != Some(numbers.len())
         {
             return Err(corrupt("its length does not fit its counts"));
         }
-        let (center, rest) = numbers.split_at(places);
+        let (scale, rest) = numbers.split_at(scales);
+        let (center, rest) = rest.split_at(places);
         let entries = &rest[unused..];
-        let center = center.iter().map(|&number| f32::from_le_bytes(number)).collect();
+        let floats = |numbers: &[[u8; 4]]| numbers.iter().map(|&number| f32::from_le_bytes(number)).collect();
+        let center = floats(center);
+        let scale: Vec<f32> = match scale {
+            [scale] if version == VERSION_EIGHT_BITS => {
+                vec![f32::from_le_bytes(*scale) * (f32::from(kernel::CODE_MAX) / 255.0); places]
+            }
+            scales => floats(scales),
+        };
         let encoder = Encoder {
             metric,
             bits,
@@ -138,10 +144,9 @@ impl GraphIndex {
         if !encoder.is_sound() {
             return Err(corrupt("its code parameters are not usable"));
         }
-        let links = Links::new(
-            degree,
-            entries.iter().map(|&number| u32::from_le_bytes(number)).collect(),
-        );
+        let mut lists = kernel::room_for_random_access(entries.len());
+        lists.extend(entries.iter().map(|&number| u32::from_le_bytes(number)));
+        let links = Links::new(degree, lists);
         for list in links.entries().chunks_exact(degree) {
             let count = list.iter().position(|&entry| entry == NONE).unwrap_or(degree);
             let (neighbours, free) = list.split_at(count);
@@ -167,5 +172,5 @@ const MAGIC: &[u8; 4] = b"SKGR";
 const VERSION: u32 = 2;
 /// The version before.
 const VERSION_EIGHT_BITS: u32 = 1;
-/// Everything before the center.
-const HEADER_BYTES: usize = 40;
+/// Everything before the scales.
+const HEADER_BYTES: usize = 36;

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use zeroize::Zeroize;
 
+use crate::kernel;
+
 /// Fills a row's neighbour list up to its width; never a row number, for those end at `ROWS_MAX`.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -65,7 +67,7 @@ impl Neighbours for Links {
     #[inline]
     fn prefetch(&self, row: u32) {
         for line in self.row(row).chunks(ENTRIES_PER_LINE) {
-            crate::kernel::prefetch(line);
+            kernel::prefetch(line);
         }
     }
 }
@@ -115,7 +117,7 @@ impl GrowingLinks {
     /// Lists of `width` entries: the first so many of each row.
     pub(super) fn finish(self, width: usize) -> Links {
         // Allocated at once: the lists take no more memory than they need, and nothing unwiped is left by growing.
-        let mut entries = Vec::with_capacity(self.entries.len() / self.width * width);
+        let mut entries = kernel::room_for_random_access(self.entries.len() / self.width * width);
         for row in self.entries.chunks_exact(self.width) {
             entries.extend(row.iter().take(width).map(|entry| entry.load(Ordering::Relaxed)));
         }
@@ -137,7 +139,7 @@ impl Neighbours for GrowingLinks {
     #[inline]
     fn prefetch(&self, row: u32) {
         for line in self.row(row).chunks(ENTRIES_PER_LINE) {
-            crate::kernel::prefetch(line);
+            kernel::prefetch(line);
         }
     }
 }

@@ -101,7 +101,10 @@ impl GraphIndex {
         let mean = sum / count.max(1) as f64;
         #[expect(clippy::cast_possible_truncation, reason = "about so much is enough")]
         let limit = limit_of(query.estimate(nearest[k.clamp(1, list) - 1].cost()), mean as f32);
-        let near = nearest.iter().filter(|step| query.estimate(step.cost()) <= limit).count();
+        let near = nearest
+            .iter()
+            .filter(|step| query.estimate(step.cost()) <= limit)
+            .count();
         if near * SAMPLE_ROWS > count * DENSE_ROWS && near > list {
             nearest[list..].sort_unstable();
         } else {
@@ -223,13 +226,13 @@ impl Sample {
         let costs = || self.rows.iter().map(|step| query.estimate(step.cost()));
         let mean = costs().sum::<f32>() / self.rows.len().max(1) as f32;
         let limit = limit_of(best, mean);
-        costs().filter(|&cost| cost <= limit).count() > DENSE_ROWS
+        costs().filter(|&cost| cost <= limit).count() > knob("DENSE", DENSE_ROWS as f64) as usize
     }
 }
 
 /// What is hardly farther than `best` where all rows are `mean` far on average.
 fn limit_of(best: f32, mean: f32) -> f32 {
-    best + (mean - best) * HARDLY_FARTHER
+    best + (mean - best) * knob("FARTHER", f64::from(HARDLY_FARTHER)) as f32
 }
 
 /// Leaves [`SAMPLE_ROWS`] of the `allowed` rows in `rows`, or all: one, taken at random, of each of as many equal parts.
@@ -285,14 +288,16 @@ const SCAN_ROWS_PER_NEIGHBOUR: f64 = 2.0;
 /// This part of the way from the best rows to the middle of all.
 const HARDLY_FARTHER: f32 = 0.15;
 /// Where many rows are about as far as the best, so many times the usual list get exact scores if need be.
-const DENSE_LISTS: usize = 16;
+const DENSE_LISTS: usize = 64;
 /// More rows of a sample than this, that near, are many.
 const DENSE_ROWS: usize = 4;
 
 fn knob(name: &'static str, default: f64) -> f64 {
     use std::collections::HashMap;
     static KNOBS: std::sync::LazyLock<HashMap<String, f64>> = std::sync::LazyLock::new(|| {
-        std::env::vars().filter_map(|(key, value)| Some((key.strip_prefix("KNOB_")?.to_owned(), value.parse().ok()?))).collect()
+        std::env::vars()
+            .filter_map(|(key, value)| Some((key.strip_prefix("KNOB_")?.to_owned(), value.parse().ok()?)))
+            .collect()
     });
     KNOBS.get(name).copied().unwrap_or(default)
 }

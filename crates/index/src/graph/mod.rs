@@ -36,8 +36,9 @@ pub struct GraphParams {
     /// How much a longer detour is worth a direct link: a candidate is left out if a chosen neighbour is nearer to it by
     /// more than this factor, in squared distance. From 1 up; more gives fuller lists. What is below 1 counts as 1.
     pub alpha: f32,
-    /// Size of the codes that searches walk over. The graph is built over codes of seven bits in any case.
-    pub code_bits: CodeBits,
+    /// Size of the codes that searches walk over; `None` chooses by dimension and spread. The graph is built over codes of 7 bits in any
+    /// case.
+    pub code_bits: Option<CodeBits>,
 }
 
 impl GraphParams {
@@ -66,7 +67,7 @@ impl Default for GraphParams {
             degree: 32,
             build_list: 128,
             alpha: 1.2,
-            code_bits: CodeBits::Seven,
+            code_bits: None,
         }
     }
 }
@@ -105,9 +106,10 @@ impl GraphIndex {
         codes.keep_squares();
         let start = codes.start_row(metric);
         let links = build::build(&codes, metric, start, params, threads, progress, stop)?;
-        if params.code_bits != CodeBits::Seven {
+        let bits = params.code_bits.unwrap_or_else(|| encoder.suited_bits(&vectors));
+        if bits != CodeBits::Seven {
             drop(codes);
-            encoder = Encoder::fit(&vectors, metric, params.code_bits);
+            encoder = Encoder::fit(&vectors, metric, bits);
             codes = encoder.encode_all(&vectors);
         }
         codes.keep_squares_if_needed(metric);
@@ -179,7 +181,7 @@ impl GraphIndex {
     /// Bytes that the graph and its codes hold in memory, without the vectors.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.links.memory_bytes() + self.codes.memory_bytes() + size_of_val(self.encoder.center.as_slice())
+        self.links.memory_bytes() + self.codes.memory_bytes() + 2 * size_of_val(self.encoder.center.as_slice())
     }
 
     /// How many rows a scan could compare in the time of a walk.

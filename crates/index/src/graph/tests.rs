@@ -210,8 +210,9 @@ fn saved_graphs_open_to_the_same_answers() {
         let opened = GraphIndex::from_bytes(&bytes, vectors.clone(), metric).unwrap();
         assert_eq!(opened.to_bytes(), bytes);
         assert_eq!(opened.codes.as_slice(), index.codes.as_slice());
-        // 32 bytes of codes and 32 list entries for each row, and little else.
-        let rows_bytes = 3_000 * (32 + 4 * 32);
+        // 64 bytes of codes, 32 list entries, under L2 a square for each row, and little else.
+        let square_bytes = if metric == Metric::L2 { 4 } else { 0 };
+        let rows_bytes = 3_000 * (64 + 4 * 32 + square_bytes);
         assert!((rows_bytes..rows_bytes + 1_000).contains(&opened.memory_bytes()));
         assert!((rows_bytes..rows_bytes + 100_000).contains(&index.memory_bytes()));
         for row in 0..queries.rows() {
@@ -492,17 +493,116 @@ fn graphs_of_other_vectors_metrics_or_versions_are_refused() {
         Err(IndexError::Corrupt { .. })
     ));
     let mut newer = bytes.clone();
-    newer[4] = 2;
+    newer[4] = 3;
     assert_eq!(
         open(&newer, &vectors, Metric::L2).unwrap_err(),
-        IndexError::Version { found: 2, known: 1 }
+        IndexError::Version { found: 3, known: 2 }
     );
+    let mut odd_codes = bytes.clone();
+    odd_codes[32] = 8;
+    assert!(matches!(
+        open(&odd_codes, &vectors, Metric::L2),
+        Err(IndexError::Corrupt { .. })
+    ));
     let mut longer = bytes;
     longer.extend([0; 4]);
     assert!(matches!(
         open(&longer, &vectors, Metric::L2),
         Err(IndexError::Corrupt { .. })
     ));
+}
+
+/// What version 1 would have saved: one scale, of codes of 8 bits, and under inner product a center of an added value.
+fn as_version_one(index: &GraphIndex) -> Vec<u8> {
+    let bytes = index.to_bytes();
+    let places = index.encoder.center.len();
+    let (header, rest) = bytes.split_at(36);
+    let (_, rest) = rest.split_at(4 * places);
+    let (center, lists) = rest.split_at(4 * places);
+    let mut old = header.to_vec();
+    old[4] = 1;
+    let added = index.encoder.metric == Metric::Ip;
+    if added {
+        old[12] = 1;
+    }
+    old[32..].copy_from_slice(&1.5f32.to_le_bytes());
+    old.extend((index.encoder.scale[0] * 255.0 / 127.0).to_le_bytes());
+    old.extend(center);
+    if added {
+        old.extend(0.7f32.to_le_bytes());
+    }
+    old.extend(lists);
+    old
+}
+
+#[test]
+fn graphs_of_version_one_open_to_the_same_answers() {
+    let (vectors, queries) = (clustered(2_000, 20, 6), clustered(20, 20, 60));
+    for metric in METRICS {
+        let index = built(&vectors, metric);
+        let old = as_version_one(&index);
+        let opened = GraphIndex::from_bytes(&old, vectors.clone(), metric).unwrap();
+        for row in 0..queries.rows() {
+            let query = queries.row(row);
+            assert_eq!(
+                walked(&index, query, 10, 80, None),
+                walked(&opened, query, 10, 80, None)
+            );
+        }
+        for len in 0..old.len() / 8 {
+            assert!(GraphIndex::from_bytes(&old[..len * 8], vectors.clone(), metric).is_err());
+        }
+    }
+}
+
+#[test]
+fn codes_of_half_a_byte_find_the_nearest_rows_too() {
+    for (dim, places) in [(24, 64), (200, 256)] {
+        let (vectors, queries) = (clustered(4_000, dim, 21), clustered(40, dim, 21));
+        for metric in METRICS {
+            let params = GraphParams {
+                code_bits: Some(CodeBits::Four),
+                ..GraphParams::default()
+            };
+            let never = AtomicBool::new(false);
+            let index = GraphIndex::build(vectors.clone(), metric, &params, 2, &|_| (), &never).unwrap();
+            assert_eq!(index.codes.as_slice().len(), 4_000 * places / 2);
+            let opened = GraphIndex::from_bytes(&index.to_bytes(), vectors.clone(), metric).unwrap();
+            assert_eq!(opened.codes.as_slice(), index.codes.as_slice());
+            let found = recall(&vectors, metric, &queries, None, |query| {
+                walked(&opened, query, 10, 120, None)
+            });
+            assert!(found >= 0.95, "{metric:?} {dim}: recall {found}");
+            let found = recall(&vectors, metric, &queries, None, |query| {
+                scanned(&index, query, 10, 120, None)
+            });
+            assert!(found >= 0.97, "{metric:?} {dim}: recall of a scan {found}");
+        }
+    }
+}
+
+#[test]
+fn places_of_very_different_spread_get_codes_that_can_tell_rows_apart() {
+    let mut data = clustered(3_000, 128, 22).as_slice().to_vec();
+    for row in data.chunks_exact_mut(128) {
+        row[3] *= 30.0;
+        row[40..60].iter_mut().for_each(|value| *value *= 0.01);
+        row[99] = 5.0;
+    }
+    let vectors = Vectors::new(128, data).unwrap();
+    let queries = Vectors::new(128, (0..30).flat_map(|row| vectors.row(row * 7).to_vec()).collect()).unwrap();
+    for metric in METRICS {
+        let index = built(&vectors, metric);
+        assert_eq!(index.encoder.bits, CodeBits::Seven);
+        let found = recall(&vectors, metric, &queries, None, |query| {
+            walked(&index, query, 10, 100, None)
+        });
+        assert!(found >= 0.95, "{metric:?}: recall {found}");
+    }
+    assert_eq!(
+        built(&clustered(500, 128, 22), Metric::Cosine).encoder.bits,
+        CodeBits::Four
+    );
 }
 
 #[test]

@@ -77,16 +77,17 @@ impl<N: Neighbours> Ground<'_, N> {
             }
             scratch.nearest[next] = step.expanded();
             scratch.expanded.push(step);
-            self.expand(query, step.row(), scratch);
+            // The next to be expanded, unless something nearer is found now.
             if let Some(after) = scratch.nearest.get(next + 1) {
                 self.links.prefetch(after.row());
             }
+            self.expand(query, step.row(), scratch);
             for index in 0..scratch.rows.len() {
                 let found = Step::new(scratch.costs[index], scratch.rows[index]);
                 if let Some(place) = insert(&mut scratch.nearest, found, list)
-                    && place <= next
+                    && place <= next + 1
                 {
-                    next = place;
+                    next = next.min(place);
                     self.links.prefetch(found.row());
                 }
             }

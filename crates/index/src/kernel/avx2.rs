@@ -5,20 +5,17 @@
 )]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_add_epi32, _mm_add_ps, _mm_add_ss, _mm_cvtsi128_si32, _mm_cvtss_f32, _mm_loadu_si128,
-    _mm_movehl_ps, _mm_shuffle_epi32, _mm_shuffle_ps, _mm_storeu_si128, _mm256_add_epi16, _mm256_add_epi32,
-    _mm256_add_ps, _mm256_and_si256, _mm256_castps256_ps128, _mm256_castsi256_si128, _mm256_cvtepu8_epi16,
-    _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16,
-    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_srli_epi16, _mm256_sub_epi16, _mm256_sub_ps,
+    __m256, __m256i, _mm_add_epi32, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps,
+    _mm_storeu_si128, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castps256_ps128,
+    _mm256_castsi256_si128, _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_hadd_epi32,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_srli_epi16, _mm256_sub_ps,
 };
 
-use super::{CODE_BLOCK, DOT_BLOCK, HALF_BLOCK, LINE_BYTES, in_groups, prefetch, same_length};
+use super::{DOT_BLOCK, HALF_BLOCK, in_groups, same_length};
 
 /// `f32` values in one register.
 const LANES: usize = 8;
-/// Lines of one row fetched ahead; the hardware's own prefetcher follows a longer row from there.
-const LINES_AHEAD: usize = 4;
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -62,41 +59,6 @@ pub(super) fn dot_and_square(a: &[f32], b: &[f32]) -> (f32, f32) {
     let dot_rest = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>();
     let square_rest = b_rest.iter().map(|y| y * y).sum::<f32>();
     (total(dots) + dot_rest, total(squares) + square_rest)
-}
-
-#[target_feature(enable = "avx2,fma")]
-pub(super) fn l2_codes(query: &[i16], row: &[u8]) -> u32 {
-    let (query_blocks, _) = query.as_chunks::<CODE_BLOCK>();
-    let (row_blocks, _) = row.as_chunks::<CODE_BLOCK>();
-    let mut sums = [_mm256_setzero_si256(); 2];
-    for (x, y) in query_blocks.iter().zip(row_blocks) {
-        let (x_low, x_high) = load_query(x);
-        let (y_low, y_high) = load_code_block(y);
-        let low = _mm256_sub_epi16(x_low, y_low);
-        let high = _mm256_sub_epi16(x_high, y_high);
-        sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(low, low));
-        sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(high, high));
-    }
-    let sum = _mm256_add_epi32(sums[0], sums[1]);
-    let sum = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
-    let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b01_00_11_10>(sum));
-    let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b10_11_00_01>(sum));
-    _mm_cvtsi128_si32(sum).cast_unsigned()
-}
-
-#[target_feature(enable = "avx2,fma")]
-pub(super) fn l2_codes_of_rows(query: &[i16], codes: &[u8], stride: usize, rows: &[u32], costs: &mut Vec<u32>) {
-    for &row in rows {
-        let code = &codes[row as usize * stride..][..stride];
-        for line in code.chunks(LINE_BYTES).take(LINES_AHEAD) {
-            prefetch(line);
-        }
-    }
-    costs.clear();
-    costs.extend(
-        rows.iter()
-            .map(|&row| l2_codes(query, &codes[row as usize * stride..][..stride])),
-    );
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -151,7 +113,7 @@ pub(super) fn dot_half_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize
 }
 
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn encode(values: &[f32], center: &[f32], scale: f32, middle: f32, code_max: u8, codes: &mut [u8]) {
+pub(super) fn encode(values: &[f32], center: &[f32], scale: &[f32], middle: f32, code_max: u8, codes: &mut [u8]) {
     // The compiler's own vector code, with wider registers.
     super::scalar::encode(values, center, scale, middle, code_max, codes);
 }
@@ -161,9 +123,14 @@ pub(super) fn encode(values: &[f32], center: &[f32], scale: f32, middle: f32, co
 #[target_feature(enable = "avx2,fma")]
 fn dot_four_rows(weights: &[i8], rows: [&[u8]; 4]) -> [u32; 4] {
     let (weight_blocks, _) = weights.as_chunks::<DOT_BLOCK>();
-    let rows = rows.map(|row| row.as_chunks::<DOT_BLOCK>().0);
+    let [a, b, c, d] = rows;
     let mut sums = [_mm256_setzero_si256(); 4];
-    let blocks = weight_blocks.iter().zip(rows[0]).zip(rows[1]).zip(rows[2]).zip(rows[3]);
+    let blocks = weight_blocks
+        .iter()
+        .zip(a.as_chunks::<DOT_BLOCK>().0)
+        .zip(b.as_chunks::<DOT_BLOCK>().0)
+        .zip(c.as_chunks::<DOT_BLOCK>().0)
+        .zip(d.as_chunks::<DOT_BLOCK>().0);
     for ((((weights, a), b), c), d) in blocks {
         let weights = load_weights(weights);
         let codes = [load_codes(a), load_codes(b), load_codes(c), load_codes(d)];
@@ -180,9 +147,14 @@ fn dot_four_rows(weights: &[i8], rows: [&[u8]; 4]) -> [u32; 4] {
 #[target_feature(enable = "avx2,fma")]
 fn dot_four_half_rows(weights: &[i8], rows: [&[u8]; 4]) -> [u32; 4] {
     let (weight_blocks, _) = weights.as_chunks::<DOT_BLOCK>();
-    let rows = rows.map(|row| row.as_chunks::<HALF_BLOCK>().0);
+    let [a, b, c, d] = rows;
     let mut sums = [_mm256_setzero_si256(); 4];
-    let blocks = weight_blocks.iter().zip(rows[0]).zip(rows[1]).zip(rows[2]).zip(rows[3]);
+    let blocks = weight_blocks
+        .iter()
+        .zip(a.as_chunks::<HALF_BLOCK>().0)
+        .zip(b.as_chunks::<HALF_BLOCK>().0)
+        .zip(c.as_chunks::<HALF_BLOCK>().0)
+        .zip(d.as_chunks::<HALF_BLOCK>().0);
     for ((((weights, a), b), c), d) in blocks {
         let weights = load_weights(weights);
         for (sum, codes) in sums.iter_mut().zip([a, b, c, d]) {
@@ -217,31 +189,6 @@ fn add_half_products(sums: __m256i, codes: __m256i, weights: [__m256i; 2]) -> __
 fn load(values: &[f32; LANES]) -> __m256 {
     // SAFETY: the reference is to 8 `f32`, the 32 bytes that an unaligned load reads.
     unsafe { _mm256_loadu_ps(values.as_ptr()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn load_query(values: &[i16; CODE_BLOCK]) -> (__m256i, __m256i) {
-    // SAFETY: the reference is to 32 `i16`, 64 bytes: both unaligned 32-byte loads stay inside.
-    unsafe {
-        (
-            _mm256_loadu_si256(values.as_ptr().cast()),
-            _mm256_loadu_si256(values.as_ptr().add(16).cast()),
-        )
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn load_code_block(values: &[u8; CODE_BLOCK]) -> (__m256i, __m256i) {
-    // SAFETY: the reference is to 32 bytes: both unaligned 16-byte loads stay inside.
-    let (low, high) = unsafe {
-        (
-            _mm_loadu_si128(values.as_ptr().cast()),
-            _mm_loadu_si128(values.as_ptr().add(16).cast()),
-        )
-    };
-    (_mm256_cvtepu8_epi16(low), _mm256_cvtepu8_epi16(high))
 }
 
 #[inline]

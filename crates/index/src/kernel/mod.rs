@@ -44,16 +44,6 @@ macro_rules! dispatch {
         #[cfg(not(target_arch = "aarch64"))]
         scalar::$name($($argument),*)
     }};
-    // Kernels that have no other than the AVX2 form.
-    (avx2 $name:ident($($argument:expr),*)) => {{
-        #[cfg(target_arch = "x86_64")]
-        if avx2_fma() {
-            #[expect(unsafe_code, reason = "the kernels need AVX2 and FMA, which the compiler cannot assume")]
-            // SAFETY: `avx2_fma` just saw both features on this processor.
-            return unsafe { avx2::$name($($argument),*) };
-        }
-        scalar::$name($($argument),*)
-    }};
 }
 
 /// Sum of products.
@@ -71,27 +61,11 @@ pub(crate) fn dot_and_square(a: &[f32], b: &[f32]) -> (f32, f32) {
     dispatch!(dot_and_square(a, b))
 }
 
-/// Squared distance of a query in code units to a row of codes, modulo 2^32.
-///
-/// Both hold a multiple of [`CODE_BLOCK`] values; a rest beyond the last whole block is ignored.
-pub(crate) fn l2_codes(query: &[i16], row: &[u8]) -> u32 {
-    dispatch!(avx2 l2_codes(query, row))
-}
-
-/// [`l2_codes`] of `query` to each of `rows` of `codes` (rows of `stride` bytes), in order, into `costs`.
-///
-/// Rows are fetched ahead of their use, so a batch costs far less than one call per row.
-///
-/// # Panics
-/// If one of `rows` is not in `codes`.
-pub(crate) fn l2_codes_of_rows(query: &[i16], codes: &[u8], stride: usize, rows: &[u32], costs: &mut Vec<u32>) {
-    dispatch!(avx2 l2_codes_of_rows(query, codes, stride, rows, costs))
-}
-
 /// Sum of products of the weights of a query and a row's codes.
 ///
 /// Both hold a multiple of [`DOT_BLOCK`] values; a rest beyond the last whole block is ignored. No code is above
 /// [`CODE_MAX`] and no weight below -127, else the sum may be any number.
+#[cfg(test)]
 pub(crate) fn dot_codes(weights: &[i8], row: &[u8]) -> i32 {
     dispatch!(dot_codes(weights, row))
 }
@@ -111,6 +85,7 @@ pub(crate) fn dot_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize, row
 ///
 /// `weights` holds blocks of [`DOT_BLOCK`], `row` of [`HALF_BLOCK`]; a rest is ignored. The lower halves of a block's
 /// bytes belong to the first half of a block of weights. No weight is below -127.
+#[cfg(test)]
 pub(crate) fn dot_half_codes(weights: &[i8], row: &[u8]) -> i32 {
     dispatch!(dot_half_codes(weights, row))
 }
@@ -124,7 +99,7 @@ pub(crate) fn dot_half_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize
 }
 
 /// Writes `(value - center) * scale + middle`, rounded and brought between 0 and `code_max`, for each value.
-pub(crate) fn encode(values: &[f32], center: &[f32], scale: f32, middle: f32, code_max: u8, codes: &mut [u8]) {
+pub(crate) fn encode(values: &[f32], center: &[f32], scale: &[f32], middle: f32, code_max: u8, codes: &mut [u8]) {
     dispatch!(encode(values, center, scale, middle, code_max, codes))
 }
 
@@ -147,7 +122,8 @@ fn in_groups(
     let (groups, rest) = rows.as_chunks::<4>();
     for group in groups {
         ahead.by_ref().take(4).for_each(|&row| fetch(row));
-        dots.extend(four(group.map(code)));
+        let [a, b, c, d] = *group;
+        dots.extend(four([code(a), code(b), code(c), code(d)]));
     }
     dots.extend(rest.iter().map(|&row| one(code(row))));
 }
@@ -194,8 +170,6 @@ fn avx2_fma() -> bool {
     std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
 }
 
-/// Rows of 8-bit codes are padded to a multiple of this many values, the width of the widest kernel's step.
-pub(crate) const CODE_BLOCK: usize = 32;
 /// Largest code of a value that has 7 bits.
 pub(crate) const CODE_MAX: u8 = 127;
 /// Values in one step of the kernels over codes: rows of codes are padded to a multiple of it.
@@ -205,6 +179,6 @@ pub(crate) const HALF_BLOCK: usize = DOT_BLOCK / 2;
 /// Bytes in one cache line.
 const LINE_BYTES: usize = 64;
 /// Lines of one row fetched ahead; the hardware's own prefetcher follows a longer row from there.
-const LINES_AHEAD: usize = 8;
+const LINES_AHEAD: usize = 4;
 /// Rows fetched ahead of the one in use: as many lines as a processor fetches at once.
 const ROWS_AHEAD: usize = 8;

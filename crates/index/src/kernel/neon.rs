@@ -121,7 +121,7 @@ pub(super) fn dot_half_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize
 }
 
 #[target_feature(enable = "neon")]
-pub(super) fn encode(values: &[f32], center: &[f32], scale: f32, middle: f32, code_max: u8, codes: &mut [u8]) {
+pub(super) fn encode(values: &[f32], center: &[f32], scale: &[f32], middle: f32, code_max: u8, codes: &mut [u8]) {
     super::scalar::encode(values, center, scale, middle, code_max, codes);
 }
 

@@ -1,6 +1,6 @@
 //! Plain Rust kernels: the reference for every other kernel and the fallback on processors without any of theirs.
 
-use super::{CODE_BLOCK, DOT_BLOCK, HALF_BLOCK};
+use super::{DOT_BLOCK, HALF_BLOCK};
 
 /// See [`super::dot`].
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -16,24 +16,6 @@ pub(super) fn l2(a: &[f32], b: &[f32]) -> f32 {
 pub(super) fn dot_and_square(a: &[f32], b: &[f32]) -> (f32, f32) {
     let len = a.len().min(b.len());
     (dot(a, b), dot(&b[..len], &b[..len]))
-}
-
-/// See [`super::l2_codes`].
-pub(super) fn l2_codes(query: &[i16], row: &[u8]) -> u32 {
-    let len = query.len().min(row.len()) / CODE_BLOCK * CODE_BLOCK;
-    query[..len].iter().zip(&row[..len]).fold(0, |sum: u32, (&x, &y)| {
-        let difference = i32::from(x.wrapping_sub(i16::from(y)));
-        sum.wrapping_add(difference.wrapping_mul(difference).cast_unsigned())
-    })
-}
-
-/// See [`super::l2_codes_of_rows`].
-pub(super) fn l2_codes_of_rows(query: &[i16], codes: &[u8], stride: usize, rows: &[u32], costs: &mut Vec<u32>) {
-    costs.clear();
-    costs.extend(
-        rows.iter()
-            .map(|&row| l2_codes(query, &codes[row as usize * stride..][..stride])),
-    );
 }
 
 /// See [`super::dot_codes`].
@@ -79,8 +61,8 @@ pub(super) fn dot_half_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize
 
 /// See [`super::encode`].
 #[inline(always)]
-pub(super) fn encode(values: &[f32], center: &[f32], scale: f32, middle: f32, code_max: u8, codes: &mut [u8]) {
-    for ((code, value), center) in codes.iter_mut().zip(values).zip(center) {
+pub(super) fn encode(values: &[f32], center: &[f32], scale: &[f32], middle: f32, code_max: u8, codes: &mut [u8]) {
+    for (((code, value), center), scale) in codes.iter_mut().zip(values).zip(center).zip(scale) {
         // Adding a half rounds, for `as` cuts off; it saturates too, and takes what is not a number for 0.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
         let byte = ((value - center) * scale + (middle + 0.5)) as u8;
