@@ -4,6 +4,7 @@
 //! come from a key service in this process; everything else is the product: sealed log, sealed files, leases, filters.
 //! What it deliberately does not do: choose settings; the caller sweeps `ef`.
 
+#[path = "../../src/npy.rs"]
 mod npy;
 
 use std::{
