@@ -5,7 +5,9 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use saker_model::{IndexSpec, SegmentId};
+use futures::{StreamExt, TryStreamExt};
+use saker_model::{IndexKind, IndexSpec, SegmentId};
+use saker_segment::{IndexEntry, SealedSegment, load_scalar_index};
 
 use crate::{
     error::Result,
@@ -13,6 +15,9 @@ use crate::{
     opened::{Memory, Opened},
     shared::Shared,
 };
+
+/// Segments that are read at once: what one waits for, the others use. Each is read by several threads where that is worth it.
+const SEGMENTS_AT_ONCE_MAX: usize = 4;
 
 impl Opened {
     /// Brings all segments into memory. `progress` is the percentage done.
@@ -29,10 +34,14 @@ impl Opened {
         }
         let manifest = self.manifest.lock().await.manifest.clone();
         let mut segments = Vec::with_capacity(manifest.segments.len());
-        for (done, segment) in manifest.segments.iter().enumerate() {
-            progress.store(done * 100 / manifest.segments.len(), Ordering::Relaxed);
-            segments.push(self.load_segment(segment).await?);
+        let loads: Vec<_> = manifest.segments.iter().map(|segment| self.load_segment(segment)).collect();
+        let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut loads = futures::stream::iter(loads).buffered(at_once.clamp(1, SEGMENTS_AT_ONCE_MAX));
+        while let Some(segment) = loads.try_next().await? {
+            segments.push(segment);
+            progress.store(segments.len() * 99 / manifest.segments.len(), Ordering::Relaxed);
         }
+        drop(loads);
         let mut deletes = Vec::new();
         for entry in &manifest.key_deletes {
             deletes.extend(read_key_deletes(&self.lease, &*self.shared.objects, self.collection, entry).await?);
@@ -72,6 +81,10 @@ impl Opened {
             let prefix = self.segment_prefix(place.segment);
             for entry in &place.indexes {
                 let field = entry.spec.field;
+                if entry.spec.kind == IndexKind::Scalar {
+                    self.load_newer_scalar(&segment, entry).await?;
+                    continue;
+                }
                 if entry.on_disk != segment.disk_vectors(field).is_some() {
                     continue; // Of before its vectors were moved to disk or to memory: it is built anew.
                 }
@@ -84,6 +97,19 @@ impl Opened {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    async fn load_newer_scalar(&self, segment: &SealedSegment, entry: &IndexEntry) -> Result<()> {
+        if segment.has_scalar_index(&entry.spec) {
+            return Ok(());
+        }
+        let (objects, prefix) = (&*self.shared.objects, self.segment_prefix(segment.segment()));
+        match load_scalar_index(&self.lease, objects, &prefix, segment, entry).await {
+            Ok(index) => segment.set_scalar_index(&entry.spec, Some(index)),
+            Err(error) if self.has_index(segment.segment(), &entry.spec).await => return Err(error.into()),
+            Err(_) => {} // Dropped meanwhile, with its file.
         }
         Ok(())
     }

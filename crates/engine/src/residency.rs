@@ -232,7 +232,10 @@ mod tests {
         assert!(!decided(None, off, on));
         assert!(!decided(Some(&index("HNSW", off)), on, on) && decided(Some(&index("HNSW", on)), off, off));
         assert!(decided(Some(&index("HNSW", None)), None, on));
-        assert!(decided(Some(&index("diskann", off)), off, off), "that type is what it is");
+        assert!(
+            decided(Some(&index("diskann", off)), off, off),
+            "that type is what it is"
+        );
         assert!(!decided(None, None, Some("yes")));
     }
 

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use saker_keyring::{HEADER_BYTES, ZoneId, ZoneKeyVersion, wrapping_version};
 use saker_storage::{
     FileId, Log, LogAppender, LogError, LogSegmentContents, LogSegmentInfo, LogSequence, MetaBatch, MetaError, MetaKey,
-    MetaOperation, MetaStore, ObjectInfo, ObjectPath, ObjectReader, ObjectStore, SealedHeader, SealedLogHeader, SealedObject,
-    StoreError, StreamId, Unverified,
+    MetaOperation, MetaStore, ObjectInfo, ObjectPath, ObjectReader, ObjectStore, SealedHeader, SealedLogHeader,
+    SealedObject, StoreError, StreamId, Unverified,
 };
 use tokio::sync::RwLock;
 

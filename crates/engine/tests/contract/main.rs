@@ -4,6 +4,7 @@
 mod common;
 mod crash_steps;
 mod crud;
+mod disk;
 mod faults;
 mod hostile;
 mod indexes;
