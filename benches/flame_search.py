@@ -15,15 +15,19 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from pathlib import Path
 
+import boto3
 import numpy as np
+from pymilvus import DataType, MilvusClient
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-from glove_faiss import COLLECTION, DATABASE, load_saker  # noqa: E402
 from running_saker import RunningSaker  # noqa: E402
+
+COLLECTION, DATABASE = "glove", "bench"
 
 #: Whose work a frame is, first match from the inside out.
 PARTS = [
@@ -33,6 +37,9 @@ PARTS = [
     ("gRPC and HTTP/2 libraries", re.compile(r"^(tonic|h2|hyper|hyper_util|axum|tower|http|http_body)[:_]")),
     ("runtime", re.compile(r"^(tokio|mio|rayon|rayon_core|futures\w*|parking_lot\w*)::")),
 ]
+#: Frames of the runtime around a request, and of the standard library within one.
+OUTER = re.compile(r"^(all$|clone3|start_thread|_start|__libc_start|main$|std::|core::|alloc::|&mut |tokio::|tokio_util::|futures|\[kernel\])")
+ADAPTERS = re.compile(r"^(core::(iter|ops|panic|future)|alloc::vec|std::(panic|panicking|thread))\b|^__rust_try|^__rustc::")
 KERNEL = "kernel: sockets, wake-ups"
 OTHER = "other"
 
@@ -57,15 +64,21 @@ def stacks(text: str):
     for block in text.split("\n\n"):
         frames = []
         for line in block.splitlines():
-            found = re.match(r"\s+([0-9a-f]+) (.*) \(([^()]*)\)$", line)
+            found = re.match(r"\s+[0-9a-f]+ (.*) \(([^()]*)\)$", line)
             if not found:
                 continue
-            address, symbol, where = found.groups()
-            if int(address, 16) >> 63 or "kernel" in where:
-                symbol = "[kernel] " + (symbol if "[unknown]" not in symbol else "")
-            frames.append(short(symbol).strip())
+            symbol, where = found.groups()
+            if "[unknown]" not in symbol:
+                frames.append(f"[kernel] {short(symbol)}" if "kernel" in where else short(symbol))
+        frames = frames[::-1]
+        # What is outside of the first own or library frame says little, and deep stacks are cut there anyway.
+        first = next((at for at, frame in enumerate(frames) if not OUTER.search(frame)), None)
+        if first is None:
+            frames = ["runtime: polling, waking, parking", *frames[-1:]]
+        else:
+            frames = [frame for frame in frames[first:] if not ADAPTERS.search(frame)]
         if frames:
-            yield [frame for frame in reversed(frames) if frame != "[unknown]"]
+            yield frames
 
 
 def part_of(frames: list[str]) -> str:
@@ -129,6 +142,28 @@ def svg(root: Node, title: str) -> str:
     return "\n".join(out)
 
 
+def load_rows(saker: RunningSaker, vectors: np.ndarray) -> None:
+    """A database under a customer's key, a collection with an index, loaded."""
+    key = boto3.client("kms", **saker.kms_options("customer")).create_key()["KeyMetadata"]["Arn"]
+    client = MilvusClient(saker.uri)
+    client.create_database(DATABASE, properties={"cipher.enabled": "true", "cipher.key": key})
+    client.use_database(DATABASE)
+    schema = client.create_schema(auto_id=False)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=vectors.shape[1])
+    index = client.prepare_index_params()
+    index.add_index("vector", index_type="AUTOINDEX", metric_type="COSINE")
+    client.create_collection(COLLECTION, schema=schema, index_params=index)
+    for start in range(0, len(vectors), 5_000):
+        part = range(start, min(start + 5_000, len(vectors)))
+        client.insert(COLLECTION, [{"id": row, "vector": vectors[row]} for row in part])
+    client.flush(COLLECTION)
+    while int(client.describe_index(COLLECTION, "vector")["pending_index_rows"]) > 0:
+        time.sleep(0.2)
+    client.load_collection(COLLECTION)
+    client.close()
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rows", type=int, default=400_000)
@@ -145,7 +180,7 @@ def main() -> None:
     rows = random.choice(len(vectors), 1_000, replace=False)
     queries = vectors[rows] + 0.3 * vectors[rows].std(axis=1, keepdims=True) * random.standard_normal((1_000, vectors.shape[1]))
     with tempfile.TemporaryDirectory() as scratch, RunningSaker(arguments.saker, Path(scratch)) as saker:
-        load_saker(saker, vectors)["client"].load_collection(COLLECTION)
+        load_rows(saker, vectors)
         (Path(scratch) / "queries.f32").write_bytes(queries.astype(np.float32).tobytes())
         load = [str(HERE / "target/release/saker-load"), "--uri", saker.uri, "--database", DATABASE, "--collection", COLLECTION]
         load += ["--queries", f"{scratch}/queries.f32", "--dim", str(vectors.shape[1]), "--seconds", str(arguments.seconds)]

@@ -221,7 +221,9 @@ pub(crate) async fn serve_known(
         };
         let conversation = async move {
             let _permit = permit;
-            let Ok(stream) = TcpStream::from_std(stream) else { return };
+            let Ok(stream) = TcpStream::from_std(stream) else {
+                return;
+            };
             match tls {
                 None => converse(stream, requests, stop).await,
                 Some(acceptor) => {

@@ -124,8 +124,7 @@ impl Occupied {
 impl Seat {
     /// The connection has a request.
     pub(crate) fn used(&self) {
-        self.used_at_ms
-            .store(milliseconds_since(self.began), Ordering::Relaxed);
+        self.used_at_ms.store(milliseconds_since(self.began), Ordering::Relaxed);
     }
 }
 
@@ -148,7 +147,9 @@ fn start_thread(number: usize) -> Option<Handle> {
             runtime.block_on(std::future::pending::<()>());
         }
     };
-    let started = thread::Builder::new().name(format!("connections-{number}")).spawn(serve);
+    let started = thread::Builder::new()
+        .name(format!("connections-{number}"))
+        .spawn(serve);
     if let Err(error) = started {
         tracing::warn!(%error, "no thread for connections");
         return None;

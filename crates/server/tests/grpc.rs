@@ -273,7 +273,13 @@ async fn searches_that_come_together_are_each_answered() {
         tag: "$0".into(),
         r#type: PlaceholderType::FloatVector as i32,
         values: vectors
-            .map(|vector| vector.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into())
+            .map(|vector| {
+                vector
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect::<Vec<u8>>()
+                    .into()
+            })
             .collect(),
         element_level: false,
     };
@@ -284,7 +290,11 @@ async fn searches_that_come_together_are_each_answered() {
     many.nq = 4_000;
     let ids = ids_of(client.search(many).await.unwrap().into_inner());
     assert_eq!(ids.len(), 12_000);
-    assert!(ids.chunks(3).enumerate().all(|(query, ids)| ids[0] == (query % 400) as i64));
+    assert!(
+        ids.chunks(3)
+            .enumerate()
+            .all(|(query, ids)| ids[0] == (query % 400) as i64)
+    );
     running.stop().await;
 }
 
@@ -337,7 +347,10 @@ async fn searches_keep_the_rules_of_all_requests() {
         "saker_grpc_refused_total{rpc=\"Search\",status=\"16\"} 5",
         "saker_grpc_refused_total{rpc=\"Search\",status=\"8\"} 1",
     ] {
-        assert!(counted.lines().any(|found| found == line), "{line} is not in\n{counted}");
+        assert!(
+            counted.lines().any(|found| found == line),
+            "{line} is not in\n{counted}"
+        );
     }
     running.stop().await;
 }
