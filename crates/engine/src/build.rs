@@ -1,4 +1,4 @@
-//! Building graph indexes over sealed segments, in the background, one at a time.
+//! Building indexes over sealed segments, in the background, one at a time.
 //!
 //! Until an index is there, a segment is searched exactly. Segments below `index_rows_min` rows never get a graph:
 //! comparing all of their vectors is as fast.
@@ -10,8 +10,8 @@ use std::sync::{
 
 use saker_model::{FieldId, IndexKind, IndexSpec, MetricType, SegmentId};
 use saker_segment::{
-    GraphIndex, SealedSegment, SegmentIndex, SegmentIndexKind, SegmentManifest, VectorRows, metric_of, remove_files,
-    write_index,
+    GraphIndex, IndexEntry, SealedSegment, SegmentIndex, SegmentIndexKind, SegmentManifest, VectorRows, metric_of,
+    remove_files, write_index, write_scalar_index,
 };
 
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     index_types,
     opened::Opened,
     residency::{on_disk, serves},
+    scalar_types::scalar_target,
     shared::Shared,
     sparse_types::drop_ratio_build,
 };
@@ -152,6 +153,9 @@ impl Opened {
         spec: IndexSpec,
         progress: Arc<AtomicUsize>,
     ) -> Result<()> {
+        if spec.kind == IndexKind::Scalar {
+            return self.build_scalar(segment, spec).await;
+        }
         let (id, field) = (segment.segment(), spec.field);
         let metric = spec.metric.unwrap_or(MetricType::Cosine);
         let kind = if spec.kind == IndexKind::Sparse {
@@ -170,30 +174,9 @@ impl Opened {
         let objects = &*self.shared.objects;
         let entry = write_index(&self.lease, objects, &prefix, segment, Arc::clone(&index)).await?;
 
-        let mut state = self.manifest.lock().await;
-        let mut next = state.manifest.clone();
-        let wanted = self.body.load().indexes.contains(&spec);
-        let Some(place) = next
-            .segments
-            .iter_mut()
-            .find(|place| place.segment == id)
-            .filter(|_| wanted)
-        else {
-            // Segment or index were dropped meanwhile.
-            drop(state);
-            return Ok(remove_files(objects, &prefix, [&entry.file]).await?);
+        let Some(old) = self.name_in_manifest(id, &entry).await? else {
+            return Ok(());
         };
-        let (old, kept) = place.indexes.drain(..).partition(|built| built.spec.field == field);
-        place.indexes = kept;
-        let old: Vec<saker_segment::IndexEntry> = old;
-        place.indexes.push(entry.clone());
-        if let Err(error) = self.commit_manifest(&mut state, next).await {
-            if self.usable() {
-                remove_files(objects, &prefix, [&entry.file]).await?;
-            }
-            return Err(error);
-        }
-        drop(state);
         // Looked up again: it may have been loaded while the graph was built.
         let in_memory = self.memory().sealed.get(&id).cloned();
         if let Some(in_memory) = in_memory {
@@ -206,6 +189,65 @@ impl Opened {
             }
         }
         Ok(remove_files(objects, &prefix, old.iter().map(|built| &built.file)).await?)
+    }
+
+    /// The index of a field that is no vector, or of a path into a JSON field.
+    async fn build_scalar(self: &Arc<Self>, segment: &Arc<SealedSegment>, spec: IndexSpec) -> Result<()> {
+        let (id, field) = (segment.segment(), spec.field);
+        let (target, rows) = (scalar_target(&self.schema, &spec)?, Arc::clone(segment));
+        let index = Shared::background(move || {
+            let built = target.build(rows.column(field), rows.rows());
+            built.map(Arc::new).map_err(|error| Error::internal(error.to_string()))
+        })
+        .await?;
+        // From before the file is sealed until the manifest names it.
+        let _keys_stay = self.sealing.read().await;
+        let (prefix, objects) = (self.segment_prefix(id), &*self.shared.objects);
+        let built = Arc::clone(&index);
+        let entry = write_scalar_index(&self.lease, objects, &prefix, segment, spec.clone(), built).await?;
+        let Some(old) = self.name_in_manifest(id, &entry).await? else {
+            return Ok(());
+        };
+        // Looked up again: it may have been loaded meanwhile. Its rows are the same.
+        let in_memory = self.memory().sealed.get(&id).cloned();
+        if let Some(in_memory) = in_memory {
+            in_memory.set_scalar_index(&spec, Some(index));
+        }
+        Ok(remove_files(objects, &prefix, old.iter().map(|built| &built.file)).await?)
+    }
+
+    /// Puts a stored index into the manifest, in place of those that nobody asks for any more. `None` if segment or index
+    /// were dropped meanwhile; its file is removed then.
+    async fn name_in_manifest(self: &Arc<Self>, id: SegmentId, entry: &IndexEntry) -> Result<Option<Vec<IndexEntry>>> {
+        let (prefix, objects) = (self.segment_prefix(id), &*self.shared.objects);
+        let mut state = self.manifest.lock().await;
+        let mut next = state.manifest.clone();
+        let body = self.body.load_full();
+        let wanted = body.indexes.contains(&entry.spec);
+        let Some(place) = next
+            .segments
+            .iter_mut()
+            .find(|place| place.segment == id)
+            .filter(|_| wanted)
+        else {
+            drop(state);
+            remove_files(objects, &prefix, [&entry.file]).await?;
+            return Ok(None);
+        };
+        // A JSON field has an index for each of several paths.
+        let replaced = |built: &IndexEntry| {
+            built.spec.field == entry.spec.field && (built.spec == entry.spec || !body.indexes.contains(&built.spec))
+        };
+        let (old, kept) = place.indexes.drain(..).partition(replaced);
+        place.indexes = kept;
+        place.indexes.push(entry.clone());
+        if let Err(error) = self.commit_manifest(&mut state, next).await {
+            if self.usable() {
+                remove_files(objects, &prefix, [&entry.file]).await?;
+            }
+            return Err(error);
+        }
+        Ok(Some(old))
     }
 
     /// The graph of a field of dense vectors.
@@ -245,7 +287,9 @@ impl Opened {
     ) -> Result<SegmentIndexKind> {
         let (id, field) = (segment.segment(), spec.field);
         let Some(VectorRows::Sparse(rows)) = segment.chunk().vector_rows(field).cloned() else {
-            return Err(Error::internal(format!("segment {id} has no sparse vectors of field {field}")));
+            return Err(Error::internal(format!(
+                "segment {id} has no sparse vectors of field {field}"
+            )));
         };
         let (drop_ratio, stop) = (drop_ratio_build(spec), Arc::clone(&self.stop_builds));
         let postings = Shared::background(move || Ok(rows.build_index(metric, drop_ratio, &stop)?)).await?;

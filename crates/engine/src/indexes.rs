@@ -2,17 +2,18 @@
 
 use std::sync::PoisonError;
 
-use saker_model::{CollectionSchema, DataType, FieldSchema, IndexKind, IndexSpec};
+use saker_model::{CollectionSchema, DataType, FieldSchema, IndexKind, IndexSpec, Limits};
+use saker_query::{Place, Step};
 
 use crate::{
     collections::read_body,
     engine::Engine,
     error::{Error, ErrorKind, Result},
-    index_types, sparse_types,
+    index_types,
+    scalar_types::{indexed_field, scalar_index, scalar_target},
+    sparse_types,
     types::{IndexInfo, IndexRequest, Properties},
 };
-
-const SCALAR_TYPES: &[&str] = &["", "AUTOINDEX", "INVERTED", "BITMAP", "STL_SORT", "TRIE", "NGRAM"];
 
 impl Engine {
     /// Makes an index; it is built in the background. The same again is fine; another one on the field is refused.
@@ -22,7 +23,7 @@ impl Engine {
     pub async fn create_index(&self, database: &str, collection: &str, request: IndexRequest) -> Result<()> {
         let collection = self.collection(database, collection)?;
         let (_gate, opened) = collection.open_to_write().await?;
-        let field = opened.schema.field(&request.field).ok_or_else(|| {
+        let field = indexed_field(&opened.schema, &request.field, &request.params)?.ok_or_else(|| {
             Error::new(
                 ErrorKind::FieldNotFound,
                 format!("cannot create index on non-exist field: {}", cut(&request.field)),
@@ -31,11 +32,14 @@ impl Engine {
         let spec = spec_of(&opened.schema, field, &request)?;
         opened
             .change_body(|body| {
-                if let Some(known) = body.indexes.iter().find(|known| known.field == spec.field) {
-                    if *known == spec {
-                        return Ok(());
+                if body.indexes.contains(&spec) {
+                    return Ok(());
+                }
+                for known in body.indexes.iter().filter(|known| known.field == spec.field) {
+                    // A JSON field may have an index on each of several paths.
+                    if place_of(&body.schema, known)? == place_of(&body.schema, &spec)? {
+                        return Err(already(&spec.name, "at most one distinct index is allowed per field"));
                     }
-                    return Err(already(&spec.name, "at most one distinct index is allowed per field"));
                 }
                 if body.indexes.iter().any(|known| known.name == spec.name) {
                     return Err(already(&spec.name, "index names must be distinct within a collection"));
@@ -62,7 +66,7 @@ impl Engine {
                 .map(|field| field.name.clone())
                 .unwrap_or_default()
         };
-        let wanted = |spec: &&IndexSpec| name.is_empty() || spec.name == name || field_name(spec) == name;
+        let wanted = |spec: &&IndexSpec| name.is_empty() || is_called(&body.schema, spec, name);
         let specs: Vec<_> = body.indexes.iter().filter(wanted).cloned().collect();
         if specs.is_empty() {
             return Err(not_found(name));
@@ -97,14 +101,17 @@ impl Engine {
         let collection = self.collection(database, collection)?;
         let (_gate, opened) = collection.open_to_write().await?;
         let body = opened.body.load_full();
-        let field = body.schema.field(name).map(|field| field.id);
-        let Some(spec) = body
-            .indexes
-            .iter()
-            .find(|spec| spec.name == name || Some(spec.field) == field)
-            .cloned()
-        else {
-            return Ok(());
+        let by_name = body.indexes.iter().find(|spec| spec.name == name);
+        let mut called = body.indexes.iter().filter(|spec| is_called(&body.schema, spec, name));
+        let spec = match (by_name, called.next(), called.next()) {
+            (Some(spec), ..) | (None, Some(spec), None) => spec.clone(),
+            (None, Some(_), Some(_)) => {
+                return Err(Error::invalid(format!(
+                    "there are multiple indexes on field {}, please specify the index_name",
+                    cut(name)
+                )));
+            }
+            (None, None, _) => return Ok(()),
         };
         if collection.record().load_wanted && spec.kind != IndexKind::Scalar {
             return Err(Error::invalid(format!(
@@ -141,7 +148,10 @@ impl crate::opened::Opened {
         self.commit_manifest(&mut state, next).await?;
         drop(state);
         for segment in self.memory().sealed.values() {
-            segment.set_index(spec.field, None);
+            match spec.kind {
+                IndexKind::Scalar => segment.set_scalar_index(spec, None),
+                IndexKind::Flat | IndexKind::Graph | IndexKind::Sparse => segment.set_index(spec.field, None),
+            }
         }
         for (segment, file) in removed {
             let prefix = self.segment_prefix(segment);
@@ -159,31 +169,52 @@ fn spec_of(schema: &CollectionSchema, field: &FieldSchema, request: &IndexReques
         let (kind, type_name, metric) = index_types::vector_index(field, &request.params)?;
         (kind, type_name, Some(metric))
     } else {
-        let type_name = nested(&request.params, "index_type").unwrap_or_default();
-        if !SCALAR_TYPES.contains(&type_name.to_ascii_uppercase().as_str()) {
-            return Err(Error::invalid(format!(
-                "index type {} is not supported on {} field {}",
-                cut(&type_name),
-                field.data_type.name(),
-                field.name
-            )));
-        }
-        let shown = if type_name.is_empty() { "AUTOINDEX".to_owned() } else { type_name };
-        (IndexKind::Scalar, shown, None)
+        let (kind, type_name) = scalar_index(schema, field, &request.params)?;
+        (kind, type_name, None)
     };
-    let name = request
-        .name
-        .clone()
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| field.name.clone());
-    Ok(IndexSpec {
-        name,
+    let named = request.name.clone().filter(|name| !name.is_empty());
+    let mut spec = IndexSpec {
+        name: named.clone().unwrap_or_else(|| field.name.clone()),
         field: field.id,
         kind,
         type_name,
         metric,
         params: request.params.clone(),
-    })
+    };
+    if named.is_none()
+        && let Some(place) = place_of(schema, &spec)?
+    {
+        for step in &place.steps {
+            spec.name.push('/');
+            match step {
+                Step::Key(key) => spec.name.push_str(key),
+                Step::Index(index) => spec.name.push_str(&index.to_string()),
+            }
+        }
+        spec.name = spec.name.chars().take(Limits::NAME_BYTES_MAX).collect();
+    }
+    Ok(spec)
+}
+
+/// What an index on a scalar or JSON field is of; `None` for an index of vectors.
+fn place_of(schema: &CollectionSchema, spec: &IndexSpec) -> Result<Option<Place>> {
+    match spec.kind {
+        IndexKind::Scalar => Ok(Some(scalar_target(schema, spec)?.place().clone())),
+        IndexKind::Flat | IndexKind::Graph | IndexKind::Sparse => Ok(None),
+    }
+}
+
+/// Whether this is an index's name, or that of its field or of the key of the dynamic field that it is of.
+fn is_called(schema: &CollectionSchema, spec: &IndexSpec, name: &str) -> bool {
+    let field = schema.field_by_id(spec.field);
+    spec.name == name
+        || field.is_some_and(|field| {
+            let is_key = || {
+                let place = place_of(schema, spec).ok().flatten();
+                place.is_some_and(|place| place.steps == [Step::Key(name.to_owned())])
+            };
+            field.name == name || field.is_dynamic && is_key()
+        })
 }
 
 /// A parameter beside `index_type`, or in the JSON text under `params`.

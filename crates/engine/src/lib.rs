@@ -42,6 +42,7 @@ mod recovery;
 mod rekey;
 mod relocate;
 mod residency;
+mod scalar_types;
 mod search;
 mod searching;
 mod shared;

@@ -5,7 +5,7 @@ use std::{cmp::Ordering, sync::Arc};
 use rayon::prelude::*;
 use saker_model::{Bitmap, CollectionSchema, Column, ColumnData, FieldId, Limits, PrimaryKey};
 use saker_query::{Bound, ColumnSource, OutputFields, bind, evaluate, parse};
-use saker_segment::SegmentView;
+use saker_segment::{ScalarIndex, SegmentView};
 
 use crate::{
     engine::Engine,
@@ -294,5 +294,8 @@ impl ColumnSource for Source<'_> {
     }
     fn column(&self, chunk: usize, field: FieldId) -> Option<&Column> {
         self.0.chunks().get(chunk)?.column(field)
+    }
+    fn indexes(&self, chunk: usize) -> &[Arc<ScalarIndex>] {
+        self.0.scalar_indexes(chunk)
     }
 }
