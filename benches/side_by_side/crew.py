@@ -41,9 +41,13 @@ class Crew:
         log = open(logs / f"{self.name.replace(' ', '-').replace(',', '')}.log", "wb")
         # OPENBLAS_CORETYPE and the like would keep NumPy from its best kernels, for some peers' sake as well.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=BENCHES, env=environment, start_new_session=True
-        )
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=BENCHES, env=environment, start_new_session=True
+            )
+        except OSError:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            raise
         self._frozen = False
         self._may_be_frozen = True
         self._buffer = b""

@@ -79,9 +79,13 @@ class Turns:
         if self._clock.left_for_builds() < 20:
             self._results.put(entry.name, "failure", "not measured: the time was up")
             return
-        crew = Crew(entry, self._data)
-        self._crews.append(crew)
         self._results.begin(entry.name)
+        try:
+            crew = Crew(entry, self._data)
+        except OSError as error:
+            self._results.put(entry.name, "failure", f"its program did not start: {error.strerror}")
+            return
+        self._crews.append(crew)
         if self._guarded(crew, self._built):
             say(f"{entry.name}: ready, {left - 1} more")
 
