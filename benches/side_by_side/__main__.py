@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,8 @@ def chosen(only: list[str] | None, quick: bool) -> list[Entry]:
 
 
 def main() -> None:
+    # A run that is told to end ends its engines, which may be stopped at the moment.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = argparse.ArgumentParser(prog="side_by_side", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     options.add_argument("--data", choices=["minilm", "glove"], default="minilm")
     options.add_argument("--rows", type=int, help="fewer rows than the data set has: a quick look, not a figure")

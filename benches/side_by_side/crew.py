@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import selectors
@@ -19,6 +20,14 @@ from side_by_side.peers import Entry
 from side_by_side.worker import children
 
 BENCHES = Path(__file__).resolve().parents[1]
+
+
+def die_with_parent() -> None:
+    """Of a run that was killed nothing shall be left standing."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+PR_SET_PDEATHSIG = 1
 
 
 class Failed(Exception):
@@ -43,7 +52,7 @@ class Crew:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=BENCHES, env=environment, start_new_session=True
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=BENCHES, env=environment, start_new_session=True, preexec_fn=die_with_parent
             )
         except OSError:
             shutil.rmtree(self._scratch, ignore_errors=True)

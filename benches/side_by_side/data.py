@@ -81,8 +81,8 @@ def minilm_rows(folder: Path, rows: int) -> tuple[np.ndarray, np.ndarray]:
     from side_by_side.descriptions import embedded
 
     processes = int(os.environ.get("EMBED_PROCESSES") or os.cpu_count() or 1)
-    everything = embedded(folder, rows + MINILM_QUERIES, processes)
-    return everything[:-MINILM_QUERIES], everything[-MINILM_QUERIES:]
+    everything = embedded(folder, max(rows, MINILM_ROWS) + MINILM_QUERIES, processes)
+    return everything[:rows], everything[-MINILM_QUERIES:]
 
 
 def glove_rows(rows: int) -> tuple[np.ndarray, np.ndarray]:
