@@ -78,13 +78,14 @@ def measure(arguments: argparse.Namespace) -> None:
     quick = arguments.quick or arguments.minutes is not None
     data = dataset(arguments.data, arguments.rows)
     suffix = f"-{arguments.rows}" if arguments.rows else ""
-    results = Results(RESULTS / f"{arguments.data}{suffix}.json", keep=arguments.resume or arguments.only is not None)
     entries, phases = chosen(arguments.only, quick), arguments.phases.split(",")
+    engines_asked = bool({"search", "filtered"} & set(phases))
+    results = Results(RESULTS / f"{arguments.data}{suffix}.json", keep=arguments.resume or arguments.only is not None or not engines_asked)
     if arguments.resume:
         missing = [entry for entry in entries if not results.complete(entry.name, phases)]
         entries = [entry for entry in entries if entry in missing or (missing and entry is SAKERS[0])]
     ready = []
-    for entry in entries:
+    for entry in entries if engines_asked or arguments.setup else []:
         why = installed(entry)
         if why is None:
             ready.append(entry)
@@ -96,7 +97,7 @@ def measure(arguments: argparse.Namespace) -> None:
     results.all["data"], results.all["machine"] = data.about(), machine()
     results.describe(quick=quick, rounds=arguments.rounds, seconds=seconds, load_before=others_load(), phases=phases)
     clock = Clock(arguments.minutes)
-    if ready and {"search", "filtered"} & set(phases):
+    if ready:
         turns = Turns(data, results, clock, quick=quick, rounds=arguments.rounds, seconds=seconds, build_seconds_max=arguments.build_seconds_max)
         turns.run(ready, phases)
     if "sealing" in phases:
