@@ -1,6 +1,6 @@
 //! Vectors of every width on the wire, byte for byte: what goes in by `FieldData` comes back by `FieldData`, and
 //! placeholders of each type find it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
 
@@ -220,10 +220,10 @@ fn search(placeholder: PlaceholderType, queries: Vec<Vec<u8>>, params: &str) -> 
 
 fn vectors_of(fields: &[FieldData]) -> (i64, Vectors) {
     let field = fields.iter().find(|field| field.field_name == "v").unwrap();
-    match field.field.clone().unwrap() {
-        Field::Vectors(vectors) => (vectors.dim, vectors.data.unwrap()),
-        other => panic!("{other:?} are no vectors"),
-    }
+    let Field::Vectors(vectors) = field.field.clone().unwrap() else {
+        panic!("no vectors")
+    };
+    (vectors.dim, vectors.data.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

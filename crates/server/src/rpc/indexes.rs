@@ -186,7 +186,9 @@ fn flat(mut params: BTreeMap<String, String>) -> BTreeMap<String, String> {
     for (name, value) in nested {
         let text = match value {
             Value::String(text) => text,
-            other => other.to_string(),
+            value @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                value.to_string()
+            }
         };
         params.entry(name).or_insert(text);
     }

@@ -505,6 +505,10 @@ fn check_dimension(field: &FieldSchema, dim: usize, values: usize) -> Result<(),
         )));
     }
     if !values.is_multiple_of(field.dim) {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the last of the dense types, as the caller says"
+        )]
         let kind = match field.data_type {
             DataType::BinaryVector => "binary",
             DataType::Int8Vector => "int8",

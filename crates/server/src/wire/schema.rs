@@ -291,6 +291,10 @@ fn dimension_in(
     field: &str,
     collection: &str,
 ) -> Result<usize, Failure> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others are vectors of floats, as the caller says"
+    )]
     let (kind, most) = match data_type {
         DataType::BinaryVector => ("binary", Limits::BINARY_DIMENSION_MAX),
         DataType::SparseFloatVector if params.contains_key("dim") => {
