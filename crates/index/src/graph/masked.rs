@@ -38,10 +38,10 @@ impl GraphIndex {
         scratch: &mut Scratch,
     ) {
         let share = allowed as f64 / self.codes.rows().max(1) as f64;
-        if (allowed as f64) < walk_rows(list, self.links.width()) * knob("WALK", 1.0) {
+        if (allowed as f64) < walk_rows(list, self.links.width()) {
             return self.scan_among(query, k, list, mask, scratch);
         }
-        if share >= knob("NEARLY", NEARLY_ALL) {
+        if share >= NEARLY_ALL {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a list is short")]
             let longer = (list as f64 / share).ceil() as usize;
             self.ground().walk(query, longer, scratch);
@@ -191,8 +191,8 @@ impl<N: Neighbours> Ground<'_, N> {
                 bridges.push(neighbour);
             }
         });
-        // Rows met before count as well: a row all of whose neighbours are allowed needs no bridge.
-        let enough = (neighbours as f64 * knob("ENOUGH", 0.5)) as usize;
+        // Rows met before count as well. Half as many as a row has neighbours lead a walk on; more only cost time.
+        let enough = neighbours / 2;
         let mut met = neighbours - bridges.len();
         bridges
             .iter()
@@ -226,13 +226,13 @@ impl Sample {
         let costs = || self.rows.iter().map(|step| query.estimate(step.cost()));
         let mean = costs().sum::<f32>() / self.rows.len().max(1) as f32;
         let limit = limit_of(best, mean);
-        costs().filter(|&cost| cost <= limit).count() > knob("DENSE", DENSE_ROWS as f64) as usize
+        costs().filter(|&cost| cost <= limit).count() > DENSE_ROWS
     }
 }
 
 /// What is hardly farther than `best` where all rows are `mean` far on average.
 fn limit_of(best: f32, mean: f32) -> f32 {
-    best + (mean - best) * knob("FARTHER", f64::from(HARDLY_FARTHER)) as f32
+    best + (mean - best) * HARDLY_FARTHER
 }
 
 /// Leaves [`SAMPLE_ROWS`] of the `allowed` rows in `rows`, or all: one, taken at random, of each of as many equal parts.
@@ -292,12 +292,120 @@ const DENSE_LISTS: usize = 64;
 /// More rows of a sample than this, that near, are many.
 const DENSE_ROWS: usize = 4;
 
-fn knob(name: &'static str, default: f64) -> f64 {
-    use std::collections::HashMap;
-    static KNOBS: std::sync::LazyLock<HashMap<String, f64>> = std::sync::LazyLock::new(|| {
-        std::env::vars()
-            .filter_map(|(key, value)| Some((key.strip_prefix("KNOB_")?.to_owned(), value.parse().ok()?)))
-            .collect()
-    });
-    KNOBS.get(name).copied().unwrap_or(default)
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+    use crate::{GraphParams, Metric, Vectors, distance, flat_search};
+
+    const ROWS: usize = 12_000;
+    const DIM: usize = 24;
+    const QUERIES: usize = 25;
+
+    /// Rows in overlapping clusters, the last [`QUERIES`] of which are taken out as queries.
+    fn data() -> (Vec<f32>, Vec<f32>) {
+        let mut random = StdRng::seed_from_u64(7);
+        let mut value = |spread: f32| (0..4).map(|_| random.random_range(-spread..spread)).sum::<f32>();
+        let centers: Vec<f32> = (0..60 * DIM).map(|_| value(1.0)).collect();
+        let mut data: Vec<f32> = (0..(ROWS + QUERIES) * DIM)
+            .map(|at| centers[(at / DIM * 7_919) % 60 * DIM + at % DIM] + value(0.8))
+            .collect();
+        let queries = data.split_off(ROWS * DIM);
+        (data, queries)
+    }
+
+    /// `allowed` rows: anywhere, the nearest to the query, the farthest from it, or the nearest to some other row.
+    fn mask(kind: &str, metric: Metric, rows: &[f32], query: &[f32], allowed: usize, seed: u64) -> Vec<u64> {
+        let mut random = StdRng::seed_from_u64(seed);
+        let row = |at: usize| &rows[at * DIM..][..DIM];
+        let center = if kind == "place" {
+            row(random.random_range(0..ROWS))
+        } else {
+            query
+        };
+        let mut order: Vec<(f32, usize)> = (0..ROWS)
+            .map(|at| {
+                let score = match kind {
+                    "random" => random.random_range(0.0..1.0),
+                    _ => metric.cost(distance(metric, center, row(at))),
+                };
+                (if kind == "far" { -score } else { score }, at)
+            })
+            .collect();
+        order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let mut words = vec![0u64; ROWS.div_ceil(64)];
+        for &(_, row) in &order[..allowed] {
+            words[row / 64] |= 1 << (row % 64);
+        }
+        words
+    }
+
+    #[test]
+    fn filters_of_every_selectivity_and_place_find_the_best() {
+        let (rows, queries) = data();
+        let vectors = Vectors::new(DIM, rows.clone()).unwrap();
+        for metric in [Metric::L2, Metric::Cosine] {
+            let never = AtomicBool::new(false);
+            let index =
+                GraphIndex::build(vectors.clone(), metric, &GraphParams::default(), 2, &|_| (), &never).unwrap();
+            for allowed in [ROWS / 1_000, ROWS / 100, ROWS / 10, ROWS / 2, ROWS * 9 / 10] {
+                for kind in ["random", "near", "far", "place"] {
+                    // Short lists, so that a share of ten percent walks already, and the usual one.
+                    for ef in [18, 40, 0] {
+                        let (mut found, mut wanted) = (0, 0);
+                        for (at, query) in queries.chunks_exact(DIM).enumerate() {
+                            let words = mask(kind, metric, &rows, query, allowed, at as u64);
+                            let mask = Some(RowMask {
+                                words: &words,
+                                rows: ROWS,
+                            });
+                            let truth = flat_search(metric, &rows, DIM, query, 10, mask);
+                            let hits = index.search(query, 10, ef, mask).unwrap();
+                            assert!(hits.iter().all(|hit| mask.unwrap().contains(hit.row as usize)));
+                            found += hits
+                                .iter()
+                                .filter(|hit| truth.iter().any(|true_hit| true_hit.row == hit.row))
+                                .count();
+                            wanted += truth.len();
+                        }
+                        let recall = found as f64 / wanted as f64;
+                        let least = if ef == 18 { 0.85 } else { 0.95 };
+                        assert!(
+                            recall >= least,
+                            "{metric:?} {kind} {allowed} rows, list of {ef}: recall {recall}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn samples_are_allowed_rows_of_all_parts() {
+        let mut random = StdRng::seed_from_u64(8);
+        for (rows, allowed) in [(1, 1), (64, 64), (1_000, 3), (5_000, 255), (5_000, 257), (5_000, 4_999)] {
+            let mut words = vec![0u64; rows / 64 + 1];
+            let mut left = allowed;
+            while left > 0 {
+                let row = random.random_range(0..rows);
+                if words[row / 64] >> (row % 64) & 1 == 0 {
+                    words[row / 64] |= 1 << (row % 64);
+                    left -= 1;
+                }
+            }
+            let mask = RowMask { words: &words, rows };
+            let mut taken = Vec::new();
+            sample(mask, allowed, &mut taken);
+            assert_eq!(taken.len(), allowed.min(SAMPLE_ROWS));
+            assert!(taken.windows(2).all(|pair| pair[0] < pair[1]), "ascending, each once");
+            assert!(taken.iter().all(|&row| mask.contains(row as usize)));
+        }
+        let mut taken = vec![1];
+        sample(RowMask { words: &[0], rows: 64 }, 0, &mut taken);
+        assert_eq!(taken, Vec::<u32>::new());
+    }
 }
