@@ -157,9 +157,7 @@ impl World {
         let engine = self.cluster.open_stores(recorded_stores(stores, &ledger)).await;
         let engine = engine.unwrap_or_else(|error| panic!("{label}: {error}"));
         self.check(&engine, step, done, &label).await;
-        if matches!(step, Step::Flush | Step::Compact) {
-            quiet(&engine, &dir, &label).await;
-        }
+        quiet(&engine, &dir, &label).await;
         engine.shutdown().await;
         drop(engine);
         self.walk(&dir, &label).await;
@@ -283,25 +281,29 @@ async fn compact(engine: &Arc<Engine>, files: &[String], plan: &FaultPlan) -> bo
     panic!("the segments are never put together");
 }
 
-/// Waits until no merge is due or under way, for a stop would leave its files to the next start.
+/// Waits until no merge of `c` is due or under way, for a stop would leave its files to the next start.
 async fn quiet(engine: &Arc<Engine>, dir: &Path, label: &str) {
     let is_quiet = async || {
-        let Ok(segments) = engine.segments("a", "c").await else {
-            return false;
-        };
-        let mut files = Vec::new();
-        crate::sealed::walk(&dir.join("objects/collection"), &mut files);
-        let folders: std::collections::BTreeSet<_> = files.iter().filter_map(|file| file.parent()).collect();
-        let named = |segment: &saker_engine::SegmentInfo| {
-            let folder = format!("{}/{}", segment.collection, segment.id);
-            folders.iter().any(|known| known.ends_with(&folder))
-        };
-        let (collection, sealed) = (segments.first().map(|one| one.collection), segments.len());
-        let of_collection = folders.iter().filter(|folder| {
-            let deletes = folder.ends_with("deletes");
-            !deletes && collection.is_some_and(|id| folder.parent().is_some_and(|all| all.ends_with(id.to_string())))
-        });
-        sealed < 4 && segments.iter().all(named) && of_collection.count() == sealed
+        for database in ["a", "b"] {
+            if !engine.has_collection(database, "c").await.unwrap() {
+                continue;
+            }
+            let Ok(segments) = engine.segments(database, "c").await else {
+                return false;
+            };
+            let sealed = segments.iter().filter(|segment| segment.sealed).count();
+            let Some(collection) = segments.first().map(|segment| segment.collection) else {
+                continue;
+            };
+            let mut files = Vec::new();
+            crate::sealed::walk(&dir.join(format!("objects/collection/{collection}")), &mut files);
+            let folders: std::collections::BTreeSet<_> = files.iter().filter_map(|file| file.parent()).collect();
+            let of_segments = folders.iter().filter(|folder| !folder.ends_with("deletes")).count();
+            if sealed >= 4 || of_segments != sealed {
+                return false;
+            }
+        }
+        true
     };
     patiently(&format!("{label}: merges end"), is_quiet).await;
 }
