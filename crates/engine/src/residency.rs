@@ -99,7 +99,21 @@ impl Opened {
             config.segment_bytes_max.min(config.disk_segment_bytes_max)
         }
     }
+    /// Bytes of rows that may wait to be sealed.
+    pub(crate) fn backlog_bytes_max(&self) -> usize {
+        let segments = if on_disk(&self.body.load()).is_empty() {
+            BACKLOG_SEGMENTS_MAX
+        } else {
+            BACKLOG_SEGMENTS_ON_DISK_MAX
+        };
+        self.segment_bytes_max().saturating_mul(segments)
+    }
 }
+
+/// Segments' worth of rows that may wait to be sealed.
+const BACKLOG_SEGMENTS_MAX: usize = 4;
+/// The same, where vectors stay on disk because memory is short.
+const BACKLOG_SEGMENTS_ON_DISK_MAX: usize = 2;
 
 /// Whether an index file is what a definition asks for, of a field whose vectors are on disk or not.
 pub(crate) fn serves(built: &IndexEntry, spec: &IndexSpec, on_disk: &[FieldId]) -> bool {

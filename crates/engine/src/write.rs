@@ -52,8 +52,6 @@ pub(crate) enum Queued {
 
 /// Writes of more bytes than this are encoded, sealed and applied on the blocking pool: about 500 µs of work.
 const INLINE_BYTES_MAX: usize = 512 << 10;
-/// Segments' worth of rows that may wait to be sealed.
-const BACKLOG_SEGMENTS_MAX: usize = 4;
 
 impl Opened {
     /// Writes durably, then applies. The operation's timestamp is given here.
@@ -256,7 +254,7 @@ impl Opened {
             let memory = self.memory();
             memory.growing_bytes + memory.frozen_bytes
         };
-        let bytes_max = self.segment_bytes_max().saturating_mul(BACKLOG_SEGMENTS_MAX);
+        let bytes_max = self.backlog_bytes_max();
         if bytes < bytes_max {
             return Ok(());
         }

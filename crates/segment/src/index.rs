@@ -18,10 +18,6 @@ use crate::{
 
 /// What answers searches.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one per field and segment, behind an `Arc`"
-)]
 pub enum SegmentIndexKind {
     /// Comparing with every vector.
     Flat,

@@ -39,7 +39,7 @@ mod write;
 
 pub use chunk::{Chunk, VectorRows};
 pub use deletes::DeletedRows;
-pub use disk::{DiskVectors, FrameCache, FrameCacheStatus, Residency};
+pub use disk::{DiskIndex, DiskVectors, FrameCache, FrameCacheStatus, Residency};
 pub use error::SegmentError;
 pub use growing::{Appended, CHUNK_ROWS, GrowingSegment, GrowingSnapshot};
 pub use index::{SegmentIndex, SegmentIndexKind, load_index, write_index};

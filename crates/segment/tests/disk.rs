@@ -1,6 +1,7 @@
 //! Vectors and graphs that stay on disk answer as those in memory do, and whatever happens to their files is noticed by the
 //! search that meets it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails says so")]
+#![allow(clippy::disallowed_methods, reason = "the tests alter files under a running reader")]
 
 mod common;
 

@@ -83,10 +83,6 @@ impl DiskFile {
         }))
     }
 
-    /// The entry that it was opened by.
-    pub(crate) fn entry(&self) -> &FileEntry {
-        &self.entry
-    }
     /// Length of the plaintext, in bytes.
     pub(crate) fn plain_bytes(&self) -> u64 {
         self.kept.plain_bytes()
@@ -109,17 +105,8 @@ impl DiskFile {
         }
     }
 
-    /// Fills `out` with the plaintext from `at` on, through the cache: for what will be wanted again.
-    pub(crate) fn read(&self, at: u64, out: &mut [u8]) -> Result<(), SegmentError> {
-        self.with(at, out.len(), |start, part| {
-            if let Some(out) = out.get_mut(start..start + part.len()) {
-                out.copy_from_slice(part);
-            }
-        })
-    }
-
-    /// Hands out the plaintext of `bytes` bytes from `at` on, in as many parts as there are frames; `take` also hears
-    /// how many bytes came before.
+    /// Hands out the plaintext of `bytes` bytes from `at` on, in as many parts as there are frames; `take` also hears how
+    /// many bytes came before. Through the cache: for what will be wanted again.
     pub(crate) fn with(&self, at: u64, bytes: usize, mut take: impl FnMut(usize, &[u8])) -> Result<(), SegmentError> {
         let end = self.end_of(at, bytes)?;
         self.kept.check()?;

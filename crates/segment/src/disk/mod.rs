@@ -17,7 +17,8 @@ mod vectors;
 
 pub use cache::{FrameCache, FrameCacheStatus};
 pub(crate) use file::DiskFile;
-pub(crate) use index::{DiskIndex, open_index};
+pub use index::DiskIndex;
+pub(crate) use index::open_index;
 pub use vectors::DiskVectors;
 
 use std::sync::Arc;
