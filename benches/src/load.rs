@@ -181,7 +181,9 @@ fn main() -> Result<(), Failure> {
             "seconds": seconds,
             "queries_per_second": (latencies.len() * options.batch) as f64 / seconds,
             "p50_ms": at(0.5),
+            "p90_ms": at(0.9),
             "p99_ms": at(0.99),
+            "p99.9_ms": at(0.999),
         })
     );
     Ok(())

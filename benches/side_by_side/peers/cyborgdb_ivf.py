@@ -18,9 +18,9 @@ ROWS_A_CALL = 5_000
 
 
 class CyborgDb(Engine):
-    about = "encrypted; DISK_IVF on disk with every cache on, cosine, query_numpy (its fast path); filter: metadata `$lt`"
+    about = "encrypted; DISK_IVF on disk with every cache on, as many lists as the root of the rows, cosine, query_numpy (its fast path); filter: metadata `$lt`"
     parameter = "n_probes"
-    sweep = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
+    sweep = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 340)
 
     def prepare(self, data: Data, scratch: Path) -> None:
         vectors = data.vectors
@@ -39,7 +39,7 @@ class CyborgDb(Engine):
             self._index.upsert(items[start : start + ROWS_A_CALL], index_key=self._key)
 
     def index(self) -> None:
-        lists = max(8, int(4 * self._rows**0.5))
+        lists = max(8, int(self._rows**0.5))
         self._index.train(n_lists=lists, index_key=self._key)
         time.sleep(0.2)
         while self._index.is_training():
