@@ -12,7 +12,7 @@ use crate::{
     index_types,
     scalar_types::{indexed_field, scalar_index, scalar_target},
     sparse_types,
-    types::{IndexInfo, IndexRequest, Properties},
+    types::{IndexInfo, IndexRequest},
 };
 
 impl Engine {
@@ -215,15 +215,6 @@ fn is_called(schema: &CollectionSchema, spec: &IndexSpec, name: &str) -> bool {
             };
             field.name == name || field.is_dynamic && is_key()
         })
-}
-
-/// A parameter beside `index_type`, or in the JSON text under `params`.
-fn nested(params: &Properties, name: &str) -> Option<String> {
-    if let Some(text) = params.get(name) {
-        return Some(text.clone());
-    }
-    let inner: serde_json::Value = serde_json::from_str(params.get("params")?).ok()?;
-    inner.get(name).and_then(|value| value.as_str()).map(str::to_owned)
 }
 
 fn already(name: &str, reason: &str) -> Error {

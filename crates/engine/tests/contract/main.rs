@@ -16,6 +16,7 @@ mod receipts;
 mod recovery;
 mod rekey;
 mod revocation;
+mod scalar_indexes;
 mod sealed;
 mod searching;
 mod stress;
