@@ -34,7 +34,11 @@ impl Opened {
         }
         let manifest = self.manifest.lock().await.manifest.clone();
         let mut segments = Vec::with_capacity(manifest.segments.len());
-        let loads: Vec<_> = manifest.segments.iter().map(|segment| self.load_segment(segment)).collect();
+        let loads: Vec<_> = manifest
+            .segments
+            .iter()
+            .map(|segment| self.load_segment(segment))
+            .collect();
         let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut loads = futures::stream::iter(loads).buffered(at_once.clamp(1, SEGMENTS_AT_ONCE_MAX));
         while let Some(segment) = loads.try_next().await? {
