@@ -126,8 +126,9 @@ impl GraphIndex {
     /// The `k` best rows (fewer if there are fewer to return), best first, ties by lower row, with exact scores.
     ///
     /// `ef` is the length of the candidate list: a longer one finds more of the true best and takes longer. 0 means
-    /// [`Self::EF_DEFAULT`]; less than `k` is raised to it. With a `mask` only its rows are returned; where few rows are
-    /// allowed, or the list is long for the index, the allowed rows are compared one by one instead of walking.
+    /// [`Self::EF_DEFAULT`], or twice `k` if that is more; less than `k` is raised to it. With a `mask` only its rows are
+    /// returned; where few rows are allowed, or the list is long for the index, the allowed rows are compared one by one
+    /// instead of walking.
     ///
     /// # Errors
     /// [`IndexError::QueryDimension`] or [`IndexError::MaskRows`].
@@ -155,7 +156,10 @@ impl GraphIndex {
         }
         let allowed = mask.map_or(rows, |mask| mask.count());
         let k = k.min(allowed);
-        let ef = if ef == 0 { Self::EF_DEFAULT } else { ef }.max(k);
+        let ef = match ef {
+            0 => Self::EF_DEFAULT.max(k.saturating_mul(LIST_PER_HIT)),
+            ef => ef.max(k),
+        };
         // A query without a direction has the same cosine with everything; only the exact search answers it well.
         let aimless = query.iter().any(|value| !value.is_finite())
             || self.encoder.metric == Metric::Cosine && kernel::dot(query, query) == 0.0;
@@ -254,6 +258,8 @@ impl std::fmt::Debug for GraphIndex {
     }
 }
 
+/// Places in the list for each wanted row, in a search that asks for no list length.
+const LIST_PER_HIT: usize = 2;
 /// Smallest degree that can join rows to more than a chain.
 const DEGREE_MIN: usize = 2;
 /// Up to this many times `ef` allowed rows, comparing all of them exactly is as fast as ranking them by code first.
