@@ -219,6 +219,13 @@ mod tests {
             prop_assert!(sound && end <= text.len());
         }
         #[test]
+        fn every_language_stems_any_word(word in "\\PC{0,24}|[\u{600}-\u{6ff}]{0,16}|[\u{b80}-\u{bff}]{0,16}|[a-zäöüßçğışñéèáíóúåøæőű']{0,24}") {
+            for (language, _) in crate::filter::LANGUAGES {
+                let params = format!(r#"{{"tokenizer": "whitespace", "filter": ["lowercase", {{"type": "stemmer", "language": "{language}"}}]}}"#);
+                Analyzer::from_params(Some(&params)).unwrap().analyze(&word, |token| assert!(!token.text.is_empty()));
+            }
+        }
+        #[test]
         fn any_params_are_answered(text in "\\PC{0,80}|\\{\"(type|tokenizer|filter)\": .{0,40}\\}") {
             let _ = Analyzer::from_params(Some(&text));
         }

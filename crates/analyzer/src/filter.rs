@@ -109,7 +109,7 @@ fn stem(language: Language, word: &mut String, spare: &mut String) {
     }
 }
 
-const LANGUAGES: [(&str, Algorithm); 18] = [
+pub(crate) const LANGUAGES: [(&str, Algorithm); 18] = [
     ("arabic", Algorithm::Arabic),
     ("danish", Algorithm::Danish),
     ("dutch", Algorithm::Dutch),
