@@ -5,9 +5,7 @@ use saker_model::{
     Bitmap, CollectionSchema, DataType, FieldId, FieldSchema, IndexKind, Limits, MetricType, SparseVector,
 };
 use saker_query::{Bound, MergeOptions, OutputFields, RankedHit, ScoreRange, SegmentHit, evaluate, merge};
-use saker_segment::{
-    Bm25, QueryVector, SearchParams as SegmentParams, SparseQuery, SparseScoring, TermStatistics,
-};
+use saker_segment::{Bm25, QueryVector, SearchParams as SegmentParams, SparseQuery, SparseScoring, TermStatistics};
 
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -36,14 +34,21 @@ pub(crate) fn expected_bytes(opened: &Opened, pinned: &[Pinned], request: &Searc
     };
     let filtered = !request.filter.text.trim().is_empty();
     let of = |pin: &Pinned| {
-        let of_filter = if filtered { pin.view.rows() * FILTER_BYTES_PER_ROW } else { 0 };
-        pin.view.search_bytes(field.id, &params).saturating_add(of_filter)
+        let bytes = pin.view.search_bytes(field.id, &params);
+        if filtered {
+            let of_filter = pin.view.rows() * FILTER_BYTES_PER_ROW;
+            bytes.saturating_mul(FILTERED_DETOUR).saturating_add(of_filter)
+        } else {
+            bytes
+        }
     };
     pinned.iter().map(of).fold(0, usize::saturating_add)
 }
 
 /// What a filter reads of a row, if it has no index to ask.
 const FILTER_BYTES_PER_ROW: usize = 8;
+/// A walk that may return some rows only is longer.
+const FILTERED_DETOUR: usize = 2;
 
 /// A checked request.
 pub(crate) struct Plan {
@@ -96,11 +101,7 @@ impl Plan {
             sparse: sparse_settings(opened, field, request)?,
             bound: bind_filter(&request.filter, schema)?,
             output: fetch::resolve(&request.output_fields, schema)?,
-            params: SegmentParams {
-                metric,
-                k: wanted,
-                ef,
-            },
+            params: SegmentParams { metric, k: wanted, ef },
             merge: MergeOptions {
                 metric,
                 limit,

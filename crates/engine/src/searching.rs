@@ -143,12 +143,7 @@ impl Ready {
 }
 
 /// What may be answered.
-fn checked(
-    shared: &Shared,
-    opened: &Opened,
-    queries: usize,
-    outcome: Result<SearchResult>,
-) -> Result<SearchResult> {
+fn checked(shared: &Shared, opened: &Opened, queries: usize, outcome: Result<SearchResult>) -> Result<SearchResult> {
     // Nothing is answered from memory after the lock.
     opened.check()?;
     let result = outcome.map_err(|error| opened.access.explain(error))?;

@@ -63,8 +63,8 @@ pub trait SegmentView: Send + Sync {
         allowed: Option<&Bitmap>,
     ) -> Result<Vec<Hit>, SegmentError>;
 
-    /// About how many bytes of vectors a search of one query reads; [`usize::MAX`] if it may wait for a file. A caller
-    /// takes it for a measure of time. By default, all of them.
+    /// About how many bytes of vectors a search of one query reads; [`usize::MAX`] if it may wait for a file, or if
+    /// that depends on the query. A caller takes it for a measure of time. By default, all of them.
     fn search_bytes(&self, field: FieldId, _params: &SearchParams) -> usize {
         let of = |chunk: &Arc<Chunk>| exact_bytes(chunk, field);
         self.chunks().iter().map(of).fold(0, usize::saturating_add)
@@ -93,11 +93,11 @@ pub trait SegmentView: Send + Sync {
     fn find(&self, key: &PrimaryKey) -> Vec<usize>;
 }
 
-/// What a comparison with every row of a chunk reads; [`usize::MAX`] if that may be in a file.
+/// What a comparison with every row of a chunk reads; [`usize::MAX`] if that may be in a file, or depends on the query as
+/// it does for sparse vectors.
 pub(crate) fn exact_bytes(chunk: &Chunk, field: FieldId) -> usize {
     match chunk.vector_rows(field) {
-        None => 0,
-        Some(VectorRows::Disk(_)) => usize::MAX,
+        None | Some(VectorRows::Disk(_)) => usize::MAX,
         Some(rows) => rows.bytes(),
     }
 }

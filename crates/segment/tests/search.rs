@@ -413,6 +413,14 @@ async fn an_index_answers_the_same_after_it_was_stored() {
             .is_some_and(|index| index.graph_for(MetricType::L2).is_some())
     );
     let (built, loaded) = (sealed.snapshot(), again.snapshot());
+    // What a search is expected to read: all vectors, or less where a graph for the metric says where to look.
+    let expected = |metric, ef, field| loaded.search_bytes(field, &SearchParams { metric, k: 10, ef });
+    let all = rows * dim * size_of::<f32>();
+    assert_eq!(expected(MetricType::Cosine, 64, VECTOR), all);
+    assert!(expected(MetricType::L2, 16, VECTOR) < expected(MetricType::L2, 64, VECTOR));
+    assert!(expected(MetricType::L2, 64, VECTOR) < all);
+    assert_eq!(expected(MetricType::L2, 4_096, VECTOR), all);
+    assert_eq!(expected(MetricType::L2, 64, FieldId(999)), usize::MAX);
     let mut found_best = 0;
     for _ in 0..50 {
         let query = numbers.vector(dim);
