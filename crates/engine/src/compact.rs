@@ -313,7 +313,12 @@ mod tests {
             small: small.to_vec(),
         };
         let group = candidates.group(1_000)?;
-        Some(group.iter().map(|one| bytes[usize::try_from(one.segment.0).unwrap()]).collect())
+        Some(
+            group
+                .iter()
+                .map(|one| bytes[usize::try_from(one.segment.0).unwrap()])
+                .collect(),
+        )
     }
 
     #[test]
