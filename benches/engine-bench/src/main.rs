@@ -182,6 +182,7 @@ impl Bench {
                 description: String::new(),
                 fields,
                 enable_dynamic_field: false,
+                functions: Vec::new(),
             },
             shards: 1,
             consistency: ConsistencyLevel::Bounded,
