@@ -511,7 +511,7 @@ impl<'a> Reader<'a> {
             }
             14 => {
                 let (dim, count) = self.dimension(rows)?;
-                if dim % 8 != 0 {
+                if !dim.is_multiple_of(8) {
                     return Err("a binary vector has no whole bytes");
                 }
                 let data = self.fixed(count / 8, u8::from_le_bytes)?;

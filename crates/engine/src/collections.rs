@@ -18,8 +18,8 @@ use crate::{
     events::Event,
     opened::Opened,
     records::{self, CollectionBody, CollectionRecord, Manifest, PartitionRecord, meta_key, seal},
-    text::check_analyzers,
     residency,
+    text::check_analyzers,
     types::{CollectionInfo, CollectionSpec, CollectionSummary, FlushedCollection, LoadState, Properties, SegmentInfo},
     zones::ZoneOwner,
 };

@@ -98,8 +98,9 @@ mod tests {
     /// Each value comes back, and what lies between two goes to the nearer, from the middle to the even one.
     #[test]
     fn narrowing_rounds_to_the_nearest() {
-        let widths: [(fn(u16) -> f32, fn(f32) -> u16, u16); 2] =
-            [(f16_to_f32, f32_to_f16, 0x7c00), (bf16_to_f32, f32_to_bf16, 0x7f80)];
+        type Widen = fn(u16) -> f32;
+        type Narrow = fn(f32) -> u16;
+        let widths: [(Widen, Narrow, u16); 2] = [(f16_to_f32, f32_to_f16, 0x7c00), (bf16_to_f32, f32_to_bf16, 0x7f80)];
         for (widen, narrow, infinity) in widths {
             for bits in 0..=u16::MAX {
                 let value = widen(bits);
@@ -110,6 +111,10 @@ mod tests {
                 assert_eq!(narrow(value), bits);
                 if bits & 0x7fff < infinity - 1 {
                     let middle = (f64::from(value) + f64::from(widen(bits + 1))) / 2.0;
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        reason = "a 16-bit float and half a step fit exactly"
+                    )]
                     let middle = middle as f32;
                     let even = if bits % 2 == 0 { bits } else { bits + 1 };
                     assert_eq!(narrow(middle), even, "{bits:#06x}");

@@ -439,7 +439,7 @@ fn check_column(field: &FieldSchema, column: &Column) -> Result<(), RowError> {
 
 /// Whether vectors of `dim` elements that take `width` values a row fill `values` values.
 fn check_width(field: &FieldSchema, dim: usize, values: usize, width: usize) -> Result<(), RowError> {
-    if dim == field.dim && values % width.max(1) == 0 {
+    if dim == field.dim && values.is_multiple_of(width.max(1)) {
         return Ok(());
     }
     Err(RowError::Dimension {

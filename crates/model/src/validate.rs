@@ -178,7 +178,7 @@ fn check_dimension(field: &FieldSchema) -> Result<(), SchemaError> {
             "invalid dimension: {dim} of field {name}. {kind} vector dimension should be in range 1 ~ {limit}"
         ));
     }
-    if binary && dim % 8 != 0 {
+    if binary && !dim.is_multiple_of(8) {
         return invalid(format!(
             "invalid dimension: {dim} of field {name}. binary vector dimension should be multiple of 8. "
         ));

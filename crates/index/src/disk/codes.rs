@@ -225,15 +225,17 @@ mod tests {
         let mut random = StdRng::seed_from_u64(3);
         for metric in [Metric::L2, Metric::Ip, Metric::Cosine] {
             for dim in [1, 63, 64, 65, 130] {
-                let rows = 300;
-                let values: Vec<f32> = (0..rows * dim).map(|_| random.random_range(-1.0..2.0)).collect();
+                let rows = 300_u32;
+                let values: Vec<f32> = (0..rows as usize * dim)
+                    .map(|_| random.random_range(-1.0..2.0))
+                    .collect();
                 let vectors = Vectors::new(dim, values).unwrap();
                 let encoder = NibbleEncoder::fit(&vectors, metric);
                 assert!(encoder.is_sound());
                 let codes = encoder.encode_all(&vectors);
                 let query: Vec<f32> = (0..dim).map(|_| random.random_range(-1.0..2.0)).collect();
                 let coded = encoder.encode_query(&query);
-                let all: Vec<u32> = (0..rows as u32).collect();
+                let all: Vec<u32> = (0..rows).collect();
                 let (mut costs, mut sums) = (Vec::new(), Vec::new());
                 codes.costs(&coded, &all, &mut sums, |_, cost| costs.push(f64::from(cost)));
                 let exact: Vec<f64> = all

@@ -36,8 +36,13 @@ fn written(graph: &GraphIndex) -> Vec<u8> {
     bytes
 }
 
+/// As an index into bytes in memory.
+fn span(range: &std::ops::Range<u64>) -> std::ops::Range<usize> {
+    usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()
+}
+
 fn opened(bytes: &[u8], metric: Metric, dim: usize, rows: usize) -> Result<(DiskGraph, DiskGraphLayout), IndexError> {
-    let part = |range: std::ops::Range<u64>| bytes.get(range.start as usize..range.end as usize);
+    let part = |range: std::ops::Range<u64>| bytes.get(span(&range));
     let short = IndexError::Corrupt { reason: "short" };
     let head = part(BEFORE as u64..(BEFORE + DiskGraphLayout::BYTES) as u64).ok_or(short.clone())?;
     let layout = DiskGraphLayout::read(head.try_into().unwrap(), BEFORE as u64, metric, dim, rows)?;
@@ -74,8 +79,7 @@ impl DiskRows for Disk {
         let range = self.graph.list_range(row);
         assert_eq!(range.start / 4_096, (range.end - 1) / 4_096, "a list in two frames");
         list.clear();
-        self.graph
-            .read_list(&self.bytes.borrow()[range.start as usize..range.end as usize], list)
+        self.graph.read_list(&self.bytes.borrow()[span(&range)], list)
     }
     fn vector(&self, row: u32, values: &mut [f32]) -> Result<(), IndexError> {
         self.vectors_read.set(self.vectors_read.get() + 1);
@@ -159,7 +163,10 @@ fn masks_of_every_size_are_kept() {
         words: &[0; 63],
         rows: 4_000,
     };
-    assert_eq!(disk.graph.search(&disk, &[0.0; 48], 10, 0, Some(none)).unwrap().len(), 0);
+    assert_eq!(
+        disk.graph.search(&disk, &[0.0; 48], 10, 0, Some(none)).unwrap().len(),
+        0
+    );
 }
 
 #[test]
@@ -196,7 +203,10 @@ fn queries_and_masks_that_do_not_fit_are_refused() {
 fn any_bytes_give_an_error_or_exact_scores() {
     let disk = Disk::new(clustered(3_000, 8, 5), Metric::L2, 8);
     let whole = disk.bytes.borrow().clone();
-    let (layout_end, lists_at) = (BEFORE + DiskGraphLayout::BYTES, disk.graph.lists_at as usize);
+    let (layout_end, lists_at) = (
+        BEFORE + DiskGraphLayout::BYTES,
+        usize::try_from(disk.graph.lists_at).unwrap(),
+    );
     for at in BEFORE..layout_end {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x40;

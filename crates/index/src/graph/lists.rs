@@ -262,7 +262,7 @@ fn assign(codes: &Codes, centers: &Codes, stop: &AtomicBool) -> Result<Vec<usize
     let mut list_of = Vec::with_capacity(codes.rows());
     #[expect(clippy::cast_possible_truncation, reason = "the number of rows is below 2^31")]
     for row in 0..codes.rows() as u32 {
-        if row as usize % STOP_ROWS == 0 && stop.load(Ordering::Relaxed) {
+        if (row as usize).is_multiple_of(STOP_ROWS) && stop.load(Ordering::Relaxed) {
             return Err(IndexError::Stopped);
         }
         list_of.push(nearest.to(codes, row));

@@ -359,13 +359,13 @@ mod tests {
                         let (mut found, mut wanted) = (0, 0);
                         for (at, query) in queries.chunks_exact(DIM).enumerate() {
                             let words = mask(kind, metric, &rows, query, allowed, at as u64);
-                            let mask = Some(RowMask {
+                            let mask = RowMask {
                                 words: &words,
                                 rows: ROWS,
-                            });
-                            let truth = flat_search(metric, &rows, DIM, query, 10, mask);
-                            let hits = index.search(query, 10, ef, mask).unwrap();
-                            assert!(hits.iter().all(|hit| mask.unwrap().contains(hit.row as usize)));
+                            };
+                            let truth = flat_search(metric, &rows, DIM, query, 10, Some(mask));
+                            let hits = index.search(query, 10, ef, Some(mask)).unwrap();
+                            assert!(hits.iter().all(|hit| mask.contains(hit.row as usize)));
                             found += hits
                                 .iter()
                                 .filter(|hit| truth.iter().any(|true_hit| true_hit.row == hit.row))

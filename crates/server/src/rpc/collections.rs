@@ -6,12 +6,13 @@ use saker_proto::{
     common,
     milvus::{
         AlterCollectionFieldRequest, AlterCollectionRequest, BatchDescribeCollectionRequest,
-        BatchDescribeCollectionResponse, BoolResponse, CreateCollectionRequest, DescribeCollectionRequest, DescribeCollectionResponse, DropCollectionRequest,
-        GetCollectionStatisticsRequest, GetCollectionStatisticsResponse, GetLoadStateRequest, GetLoadStateResponse,
-        GetLoadingProgressRequest, GetLoadingProgressResponse, GetPersistentSegmentInfoRequest,
-        GetPersistentSegmentInfoResponse, HasCollectionRequest, LoadCollectionRequest, PersistentSegmentInfo,
-        ReleaseCollectionRequest, RenameCollectionRequest, ShowCollectionsRequest, ShowCollectionsResponse, ShowType,
-        TruncateCollectionRequest, TruncateCollectionResponse,
+        BatchDescribeCollectionResponse, BoolResponse, CreateCollectionRequest, DescribeCollectionRequest,
+        DescribeCollectionResponse, DropCollectionRequest, GetCollectionStatisticsRequest,
+        GetCollectionStatisticsResponse, GetLoadStateRequest, GetLoadStateResponse, GetLoadingProgressRequest,
+        GetLoadingProgressResponse, GetPersistentSegmentInfoRequest, GetPersistentSegmentInfoResponse,
+        HasCollectionRequest, LoadCollectionRequest, PersistentSegmentInfo, ReleaseCollectionRequest,
+        RenameCollectionRequest, ShowCollectionsRequest, ShowCollectionsResponse, ShowType, TruncateCollectionRequest,
+        TruncateCollectionResponse,
     },
 };
 

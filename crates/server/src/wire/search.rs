@@ -349,9 +349,14 @@ mod tests {
         assert_eq!(
             settings.params,
             SearchParams {
-                named: [("ef", "64"), ("metric_type", "COSINE"), ("radius", "0.5"), ("range_filter", "0.9")]
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                    .into(),
+                named: [
+                    ("ef", "64"),
+                    ("metric_type", "COSINE"),
+                    ("radius", "0.5"),
+                    ("range_filter", "0.9")
+                ]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
                 radius: Some(0.5),
                 range_filter: Some(0.9),
                 ..SearchParams::default()
