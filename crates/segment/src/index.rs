@@ -169,7 +169,7 @@ pub(crate) async fn load_index_over(
     }
     let vectors = segment_vectors(segment, entry.spec.field)?;
     let spec = entry.spec.clone();
-    let file = DiskFile::open(lease, store, prefix, id, &entry.file, segment.cache()).await?;
+    let file = DiskFile::kept_open(lease, store, prefix, id, &entry.file, segment.cache()).await?;
     let decode = move || {
         let bytes = file.whole()?;
         decode(&bytes, id, spec, vectors).map_err(|reason| file.malformed(reason))

@@ -28,7 +28,7 @@ impl DiskFile {
     ///
     /// # Errors
     /// [`SegmentError::Locked`], [`SegmentError::Refused`], [`SegmentError::Store`].
-    pub(crate) async fn open(
+    pub(crate) async fn kept_open(
         lease: &Lease,
         store: &dyn ObjectStore,
         prefix: &str,

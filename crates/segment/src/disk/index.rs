@@ -32,7 +32,7 @@ pub(crate) async fn open_index(
     vectors: &Arc<DiskVectors>,
     cache: &Arc<FrameCache>,
 ) -> Result<Arc<SegmentIndex>, SegmentError> {
-    let file = DiskFile::open(lease, store, prefix, segment, &entry.file, cache).await?;
+    let file = DiskFile::kept_open(lease, store, prefix, segment, &entry.file, cache).await?;
     let (spec, vectors) = (entry.spec.clone(), Arc::clone(vectors));
     tokio::task::spawn_blocking(move || read(file, segment, spec, vectors))
         .await

@@ -51,7 +51,7 @@ impl DiskVectors {
         expected: &Expected,
         cache: &Arc<FrameCache>,
     ) -> Result<(Self, Option<Bitmap>), SegmentError> {
-        let file = DiskFile::open(lease, store, prefix, expected.segment(), entry, cache).await?;
+        let file = DiskFile::kept_open(lease, store, prefix, expected.segment(), entry, cache).await?;
         let (dim, rows) = (expected.dim(), expected.rows());
         let element = Self::element_of(expected.data_type()).ok_or(SegmentError::NotAVector {
             field: expected.field,
