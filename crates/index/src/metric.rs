@@ -1,5 +1,7 @@
 //! The words that searches speak: how two vectors compare, which rows may be returned, what a hit is.
 
+use crate::IndexError;
+
 /// How two vectors are compared, with the meaning and the scores that Milvus gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Metric {
@@ -42,6 +44,20 @@ impl RowMask<'_> {
     #[must_use]
     pub fn contains(&self, row: usize) -> bool {
         row < self.rows && self.words.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
+    }
+
+    /// Whether a mask, if there is one, was made for an index of `rows` rows.
+    ///
+    /// # Errors
+    /// [`IndexError::MaskRows`].
+    pub(crate) fn check(mask: Option<RowMask<'_>>, rows: usize) -> Result<(), IndexError> {
+        match mask {
+            Some(mask) if mask.rows != rows || mask.words.len() < rows.div_ceil(64) => Err(IndexError::MaskRows {
+                mask: mask.rows.min(mask.words.len() * 64),
+                index: rows,
+            }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// How many rows may be returned.

@@ -145,15 +145,7 @@ impl DiskGraph {
                 index: self.dim,
             });
         }
-        match mask {
-            Some(mask) if mask.rows != self.rows() || mask.words.len() < mask.rows.div_ceil(64) => {
-                Err(IndexError::MaskRows {
-                    mask: mask.rows.min(mask.words.len() * 64),
-                    index: self.rows(),
-                })
-            }
-            _ => Ok(()),
-        }
+        RowMask::check(mask, self.rows())
     }
 
     /// Whether comparing the codes of all allowed rows is quicker than a walk that finds `list` of them.

@@ -104,14 +104,7 @@ impl ListIndex {
                 index: dim,
             });
         }
-        if let Some(mask) = mask
-            && (mask.rows != rows || mask.words.len() < rows.div_ceil(64))
-        {
-            return Err(IndexError::MaskRows {
-                mask: mask.rows.min(mask.words.len() * 64),
-                index: rows,
-            });
-        }
+        RowMask::check(mask, rows)?;
         let allowed = mask.map_or(rows, |mask| mask.count());
         let k = k.min(allowed);
         let ef = if ef == 0 { GraphIndex::EF_DEFAULT } else { ef }.max(k);

@@ -21,15 +21,7 @@ impl SparseIndex {
         mask: Option<RowMask<'_>>,
         prune: bool,
     ) -> Result<Vec<Hit>, IndexError> {
-        if let Some(mask) = mask
-            && (mask.rows != self.rows || mask.words.len() < self.rows.div_ceil(64))
-        {
-            let held = mask.rows.min(64 * mask.words.len());
-            return Err(IndexError::MaskRows {
-                mask: held,
-                index: self.rows,
-            });
-        }
+        RowMask::check(mask, self.rows)?;
         match scoring {
             SparseScoring::Ip => Ok(self.run(query, IpScorer, k, mask, prune)),
             SparseScoring::Bm25(numbers) if self.kind == SparseKind::Bm25 => {
