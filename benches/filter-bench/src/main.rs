@@ -3,6 +3,14 @@
 //!
 //! `--rows FILE --queries FILE --dim D [--ef N] [--saved FILE] [--metric cosine|ip|l2] [--take N]`; files hold
 //! little-endian `f32`. One line of JSON for each point; `exact_ms` is comparing all allowed vectors.
+//!
+//! `--folder FOLDER [--efs 16,32] [--columns scattered,clustered] [--permilles 500,1000] [--saved FILE]`: a data set of the
+//! side-by-side program with its columns, under the rows of less than so many thousandths (1,000 and more: no mask). One line
+//! for each point and list length; `cpu_us` is processor time a query, the least of several rounds.
+
+#[path = "../../src/npy.rs"]
+mod npy;
+mod points;
 
 use std::fs;
 use std::sync::atomic::AtomicBool;
@@ -23,6 +31,10 @@ fn main() {
         let bytes = fs::read(option(name).unwrap_or_else(|| panic!("{name} FILE is missing"))).expect("a readable file");
         bytes.as_chunks().0.iter().map(|&number| f32::from_le_bytes(number)).collect()
     };
+    if let Some(folder) = option("--folder") {
+        points::measure(folder.as_ref(), &option).expect("a data set");
+        return;
+    }
     let dim = number("--dim", 384);
     let metric = match option("--metric").as_deref() {
         Some("l2") => Metric::L2,
@@ -33,16 +45,7 @@ fn main() {
     let queries = floats("--queries");
     let queries: Vec<&[f32]> = queries.chunks_exact(dim).take(number("--take", 100)).collect();
     let vectors = Vectors::new(dim, rows.clone()).expect("whole rows");
-    let never = AtomicBool::new(false);
-    let saved = option("--saved").filter(|path| fs::exists(path).unwrap_or(false));
-    let index = match &saved {
-        Some(path) => GraphIndex::from_bytes(&fs::read(path).expect("a readable file"), vectors, metric),
-        None => GraphIndex::build(vectors, metric, &GraphParams::default(), 2, &|_| (), &never),
-    };
-    let index = index.expect("an index");
-    if let (Some(path), None) = (option("--saved"), &saved) {
-        fs::write(path, index.to_bytes()).expect("a writable file");
-    }
+    let index = opened(option("--saved"), vectors, metric);
     let ef = number("--ef", 0);
     let bench = Bench { rows: &rows, dim, metric, queries: &queries };
     let count = rows.len() / dim;
@@ -96,6 +99,19 @@ fn main() {
             );
         }
     }
+}
+
+/// The index of a file or, if there is none, a new one that is left there.
+fn opened(saved: Option<String>, vectors: Vectors, metric: Metric) -> GraphIndex {
+    if let Some(path) = saved.as_ref().filter(|path| fs::exists(path).unwrap_or(false)) {
+        return GraphIndex::from_bytes(&fs::read(path).expect("a readable file"), vectors, metric).expect("a saved index");
+    }
+    let never = AtomicBool::new(false);
+    let index = GraphIndex::build(vectors, metric, &GraphParams::default(), 2, &|_| (), &never).expect("an index");
+    if let Some(path) = saved {
+        fs::write(path, index.to_bytes()).expect("a writable file");
+    }
+    index
 }
 
 struct Bench<'a> {

@@ -1,6 +1,7 @@
 //! Making scalar indexes of columns: which place an index is of, and which of its values are in it.
 
-use saker_model::{ArrayValue, CollectionSchema, Column, ColumnData, DataType, FieldSchema};
+use saker_analyzer::Analyzer;
+use saker_model::{ArrayValue, Bitmap, CollectionSchema, Column, ColumnData, DataType, FieldSchema};
 use saker_scalar::{Builder, Class, Classes, Place, ScalarError, ScalarIndex};
 
 use crate::bind::json_place;
@@ -14,6 +15,8 @@ pub struct IndexTarget {
     place: Place,
     covers: Classes,
     of_elements: bool,
+    /// What cuts texts into the words that are in it, if it is of those.
+    words: Option<Analyzer>,
 }
 
 /// What values an index on a JSON path holds, by Milvus's `json_cast_type`. Values of other kinds are not in it, and
@@ -77,6 +80,22 @@ impl IndexTarget {
             place: Place::of(field.id),
             covers: Classes::only(class),
             of_elements,
+            words: None,
+        })
+    }
+
+    /// The words of a field's texts, for `text_match`; `None` if the field is not to be matched so.
+    #[must_use]
+    pub fn of_words(field: &FieldSchema) -> Option<Self> {
+        if field.data_type != DataType::VarChar || !field.is_matched() {
+            return None;
+        }
+        let params = field.type_params.get(FieldSchema::ANALYZER_PARAMS);
+        Some(Self {
+            place: Place::of(field.id),
+            covers: Classes::only(Class::Text),
+            of_elements: true,
+            words: Some(Analyzer::from_params(params.map(String::as_str)).ok()?),
         })
     }
 
@@ -89,6 +108,7 @@ impl IndexTarget {
             place: json_place(&parse(path)?, schema)?,
             covers: cast.covers(),
             of_elements: matches!(cast, JsonCast::Bools | JsonCast::Doubles | JsonCast::Texts),
+            words: None,
         })
     }
 
@@ -105,13 +125,16 @@ impl IndexTarget {
     pub fn build(&self, column: Option<&Column>, rows: usize) -> Result<ScalarIndex, IndexBuildError> {
         let field = self.place.field;
         let valid = match column {
-            None => Some(saker_model::Bitmap::zeros(rows)),
+            None => Some(Bitmap::zeros(rows)),
             Some(column) if column.rows() < rows => return Err(FilterError::Column { field }.into()),
             Some(column) => column.validity.as_ref().map(|valid| {
                 let words = valid.words().iter().take(rows.div_ceil(64)).copied().collect();
-                saker_model::Bitmap::from_words(words, rows)
+                Bitmap::from_words(words, rows)
             }),
         };
+        if let Some(analyzer) = &self.words {
+            return self.build_words(analyzer, column, rows, valid);
+        }
         let entries_max = match column.filter(|_| self.of_elements) {
             None => rows,
             Some(column) => self.elements(column, rows),
@@ -122,6 +145,34 @@ impl IndexTarget {
             self.fill(&mut builder, column, rows)?;
         }
         Ok(builder.finish()?)
+    }
+
+    fn build_words(
+        &self,
+        analyzer: &Analyzer,
+        column: Option<&Column>,
+        rows: usize,
+        valid: Option<Bitmap>,
+    ) -> Result<ScalarIndex, IndexBuildError> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only texts have words")]
+        let texts = match column.map(|column| &column.data) {
+            None => &[],
+            Some(ColumnData::VarChar(texts)) => texts.as_slice(),
+            Some(_) => {
+                return Err(FilterError::Column {
+                    field: self.place.field,
+                }
+                .into());
+            }
+        };
+        let index = ScalarIndex::of_words(self.place.clone(), rows, valid, |visit| {
+            for (row, text) in (0u32..).zip(texts).take(rows) {
+                if column.is_some_and(|column| column.is_valid(row as usize)) {
+                    analyzer.analyze(text, |token| visit(row, token.text));
+                }
+            }
+        });
+        Ok(index?)
     }
 
     fn fill<'a>(&self, builder: &mut Builder<'a>, column: &'a Column, rows: usize) -> Result<(), FilterError> {

@@ -102,6 +102,14 @@ impl Pattern {
         }
     }
 
+    /// The words of which a text has to have one, in order, if that is what it asks.
+    pub(crate) fn terms(&self) -> Option<&BTreeSet<String>> {
+        match self {
+            Self::Words(words) => Some(&words.terms),
+            Self::Like(_) | Self::Regex(_) => None,
+        }
+    }
+
     pub(crate) fn matches(&self, text: &str) -> bool {
         match self {
             Self::Like(like) => like.matches(text),

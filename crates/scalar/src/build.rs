@@ -1,9 +1,10 @@
 //! Making an index of values that come row by row.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use saker_model::Bitmap;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::index::Section;
 use crate::keys::{Keys, Texts};
@@ -146,6 +147,118 @@ impl<'a> Builder<'a> {
             keys,
             postings: Postings::new(starts, rows, self.rows, !self.of_elements),
         })
+    }
+}
+
+impl ScalarIndex {
+    /// An index of the words of texts, as of elements of lists: which rows have a word. `each` gives the words of every row
+    /// with the row, ascending, words as often as they stand there; it is asked twice and has to say the same both times.
+    /// `valid` are the rows that are not null, `None` for all.
+    ///
+    /// Only the different words are copied, not each that stands somewhere: texts have many.
+    ///
+    /// # Errors
+    /// [`ScalarError::TooManyEntries`].
+    pub fn of_words(
+        place: Place,
+        rows: usize,
+        valid: Option<Bitmap>,
+        each: impl Fn(&mut dyn FnMut(u32, &str)),
+    ) -> Result<Self, ScalarError> {
+        let mut words = WordCounts::default();
+        each(&mut |row, word| words.count(row, word));
+        let (keys, starts) = words.in_order()?;
+        let entries = starts.last().copied().unwrap_or(0) as usize;
+        let mut postings = Zeroizing::new(vec![0; entries]);
+        each(&mut |row, word| {
+            if let Some(place) = words.next_place(row, word)
+                && let Some(entry) = postings.get_mut(place)
+            {
+                *entry = row;
+            }
+        });
+        let section = Section {
+            keys: Keys::Texts(keys),
+            postings: Postings::new(starts, std::mem::take(&mut *postings), rows, false),
+        };
+        Ok(Self {
+            place,
+            rows,
+            of_elements: true,
+            covers: Classes::only(Class::Text),
+            valid,
+            sections: if entries > 0 { vec![section] } else { Vec::new() },
+        })
+    }
+}
+
+/// In how many rows each word stands. Words are overwritten when it is dropped.
+#[derive(Default)]
+struct WordCounts(HashMap<String, WordCount>);
+
+struct WordCount {
+    rows: u64,
+    /// The row that it was met in last.
+    last: Option<u32>,
+    /// Where its next row goes.
+    place: usize,
+}
+
+impl WordCounts {
+    fn count(&mut self, row: u32, word: &str) {
+        // Not `entry`, which takes a word of its own each time.
+        if let Some(known) = self.0.get_mut(word) {
+            known.rows += u64::from(known.last != Some(row));
+            known.last = Some(row);
+        } else {
+            let (rows, last, place) = (1, Some(row), 0);
+            self.0.insert(word.to_owned(), WordCount { rows, last, place });
+        }
+    }
+
+    /// The words, and where the rows of each start; rows are met anew after that.
+    fn in_order(&mut self) -> Result<(Texts, Vec<u32>), ScalarError> {
+        let entries: u64 = self.0.values().map(|word| word.rows).sum();
+        if entries > Builder::ENTRIES_MAX as u64 {
+            return Err(ScalarError::TooManyEntries {
+                entries: usize::try_from(entries).unwrap_or(usize::MAX),
+                limit: Builder::ENTRIES_MAX,
+            });
+        }
+        let bytes = self.0.keys().map(String::len).sum();
+        let mut sorted: Vec<(&String, &mut WordCount)> = self.0.iter_mut().collect();
+        sorted.sort_unstable_by_key(|(word, _)| *word);
+        let mut texts = Texts::with_capacity(sorted.len(), bytes);
+        let mut starts = Vec::with_capacity(sorted.len() + 1);
+        let mut start = 0u64;
+        for (word, count) in sorted {
+            texts.push(word);
+            #[expect(clippy::cast_possible_truncation, reason = "there are fewer entries, as checked")]
+            starts.push(start as u32);
+            count.place = usize::try_from(start).unwrap_or(usize::MAX);
+            count.last = None;
+            start += count.rows;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "there are fewer entries, as checked")]
+        starts.push(start as u32);
+        Ok((texts, starts))
+    }
+
+    /// Where a row that has a word goes; `None` if it is there already.
+    fn next_place(&mut self, row: u32, word: &str) -> Option<usize> {
+        let known = self.0.get_mut(word)?;
+        if known.last == Some(row) {
+            return None;
+        }
+        known.last = Some(row);
+        known.place += 1;
+        Some(known.place - 1)
+    }
+}
+
+impl Drop for WordCounts {
+    fn drop(&mut self) {
+        self.0.drain().for_each(|(mut word, _)| word.zeroize());
     }
 }
 

@@ -1,5 +1,7 @@
 //! Conditions that an index answers without reading a column.
 
+use std::collections::BTreeSet;
+
 use saker_model::{Bitmap, DataType, FieldId};
 use saker_scalar::{Class, Probe, Relation, ScalarIndex, Step};
 
@@ -15,11 +17,39 @@ use super::{Chunk, Truth};
 enum Question<'p> {
     Compare(Relation, Probe<'p>),
     AnyOf(&'p Set),
-    Contains { items: &'p MixedSet, all: bool },
+    Contains {
+        items: &'p MixedSet,
+        all: bool,
+    },
     Matches(&'p Pattern),
+    /// Of an index of words.
+    HasWord(&'p BTreeSet<String>),
 }
 
 impl<'a> Chunk<'a> {
+    /// The rows for which a condition holds, if indexes can tell without looking at those for which it does not.
+    pub(super) fn selected_by_indexes(&self, predicate: &Predicate) -> Option<Bitmap> {
+        let join = |items: &[Predicate], join: fn(&mut Bitmap, &Bitmap)| {
+            let (first, rest) = items.split_first()?;
+            if !items.iter().all(|item| self.index_for(item).is_some()) {
+                return None;
+            }
+            let mut selected = self.selected_by_indexes(first)?;
+            for item in rest {
+                join(&mut selected, &self.selected_by_indexes(item)?);
+            }
+            Some(selected)
+        };
+        match predicate {
+            Predicate::And(items) => join(items, Bitmap::and),
+            Predicate::Or(items) => join(items, Bitmap::or),
+            leaf => {
+                let (index, question) = self.index_for(leaf)?;
+                Some(question.answer(index))
+            }
+        }
+    }
+
     /// The answer of an index, if there is one for this condition.
     pub(super) fn looked_up(&self, predicate: &Predicate) -> Option<Truth> {
         let (index, question) = self.index_for(predicate)?;
@@ -69,6 +99,12 @@ impl<'a> Chunk<'a> {
                 Some((index, Question::AnyOf(set)))
             }
             Predicate::Matches { value, pattern } => {
+                // An index of words of a field is cut by the analyzer that its filters are cut by.
+                if let (Some(terms), Operand::Column(field, DataType::VarChar)) = (pattern.terms(), value)
+                    && let Some(index) = self.index_at(*field, &[], true, |covered| covered(Class::Text))
+                {
+                    return Some((index, Question::HasWord(terms)));
+                }
                 let index = self.index_of(value, |covered| covered(Class::Text))?;
                 Some((index, Question::Matches(pattern)))
             }
@@ -138,6 +174,7 @@ impl Question<'_> {
                 }
                 all
             }
+            Self::HasWord(terms) => index.any_of(&terms.iter().map(|word| Probe::Text(word))),
             Self::Matches(pattern) => match pattern.prefix() {
                 (text, Rest::Nothing) => index.compare(Relation::Equal, Probe::Text(text)),
                 (prefix, Rest::Anything) => index.starting_with(prefix),

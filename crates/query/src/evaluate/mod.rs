@@ -35,9 +35,18 @@ pub fn evaluate(bound: &Bound, source: &dyn ColumnSource) -> Result<Bitmap, Filt
     let mut selected = Bitmap::default();
     for chunk in 0..source.chunks() {
         let rows = source.chunk_rows(chunk);
-        match &bound.predicate {
-            Predicate::Always(value) => selected.extend(rows, *value),
-            predicate => selected.append(&Chunk { source, chunk, rows }.truth(predicate, None)?.yes),
+        let of_chunk = match &bound.predicate {
+            Predicate::Always(value) => {
+                selected.extend(rows, *value);
+                continue;
+            }
+            predicate => Chunk { source, chunk, rows }.selected(predicate)?,
+        };
+        // Most sources are one chunk, whose answer need not be copied.
+        if selected.is_empty() {
+            selected = of_chunk;
+        } else {
+            selected.append(&of_chunk);
         }
     }
     Ok(selected)
@@ -101,6 +110,14 @@ struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
+    /// The rows for which a condition holds.
+    fn selected(&self, predicate: &Predicate) -> Result<Bitmap, FilterError> {
+        match self.selected_by_indexes(predicate) {
+            Some(selected) => Ok(selected),
+            None => Ok(self.truth(predicate, None)?.yes),
+        }
+    }
+
     /// Answers for every row in `care`; what it says of others does not matter, so costly steps leave them out.
     fn truth(&self, predicate: &Predicate, care: Option<&Bitmap>) -> Result<Truth, FilterError> {
         if let Some(truth) = self.looked_up(predicate) {

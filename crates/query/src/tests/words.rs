@@ -1,8 +1,11 @@
 //! `text_match`: words to be found in text.
 
-use saker_model::{Column, ColumnData, FieldSchema, RowBatch};
+use std::sync::Arc;
 
-use crate::{FilterError, Templates, bind, evaluate, parse, sample};
+use saker_model::{Bitmap, Column, ColumnData, FieldId, FieldSchema, RowBatch};
+use saker_scalar::ScalarIndex;
+
+use crate::{ColumnSource, FilterError, IndexTarget, Templates, bind, evaluate, parse, sample};
 
 fn schema(params: &[(&str, &str)]) -> saker_model::CollectionSchema {
     let mut schema = sample::schema();
@@ -17,9 +20,35 @@ fn schema(params: &[(&str, &str)]) -> saker_model::CollectionSchema {
 fn found(filter: &str, params: &[(&str, &str)]) -> Result<Vec<usize>, FilterError> {
     let texts = ["The falcon hunts", "hawks, hunting", "", "nothing", "Falcons"].map(str::to_owned);
     let rows = RowBatch::new(vec![Column::full(sample::NAME, ColumnData::VarChar(texts.to_vec()))]).unwrap();
-    let bound = bind(&parse(filter)?, &schema(params), &Templates::default())?;
+    let schema = schema(params);
+    let bound = bind(&parse(filter)?, &schema, &Templates::default())?;
     let selected = evaluate(&bound, &rows)?;
+    let field = schema.field_by_id(sample::NAME).unwrap();
+    let index = IndexTarget::of_words(field)
+        .unwrap()
+        .build(rows.column(sample::NAME), rows.rows());
+    let indexes = WordsOnly(rows.rows(), [Arc::new(index.unwrap())]);
+    assert_eq!(
+        evaluate(&bound, &indexes)?,
+        selected,
+        "{filter}: the index says otherwise"
+    );
     Ok((0..rows.rows()).filter(|&row| selected.contains(row)).collect())
+}
+
+/// Rows of which only the index of words is there.
+struct WordsOnly(usize, [Arc<ScalarIndex>; 1]);
+
+impl ColumnSource for WordsOnly {
+    fn chunk_rows(&self, _chunk: usize) -> usize {
+        self.0
+    }
+    fn column(&self, _chunk: usize, _field: FieldId) -> Option<&Column> {
+        panic!("a column was read")
+    }
+    fn indexes(&self, _chunk: usize) -> &[Arc<ScalarIndex>] {
+        &self.1
+    }
 }
 
 const PLAIN: &[(&str, &str)] = &[("enable_analyzer", "true"), ("enable_match", "true")];
@@ -36,6 +65,56 @@ fn any_of_the_words_is_enough() {
         found("text_match(name, 'hunting') or text_match(name, 'nothing')", PLAIN).unwrap(),
         [1, 3]
     );
+}
+
+#[test]
+fn an_index_of_words_knows_nulls_and_leaves_whole_texts_to_others() {
+    let schema = schema(PLAIN);
+    let field = schema.field_by_id(sample::NAME).unwrap();
+    let texts: Vec<String> = (0..300)
+        .map(|row| format!("row{} all odd{} all", row % 7, row % 2))
+        .collect();
+    let mut column = Column::full(sample::NAME, ColumnData::VarChar(texts));
+    column.validity = Some(Bitmap::from_bools((0..300).map(|row| row % 5 != 0)));
+    let index = IndexTarget::of_words(field).unwrap().build(Some(&column), 300).unwrap();
+    assert_eq!(index.distinct(), 7 + 2 + 1);
+    let saved = ScalarIndex::from_bytes(&index.to_bytes(), sample::NAME, 300).unwrap();
+    let indexes = WordsOnly(300, [Arc::new(saved)]);
+    let rows = RowBatch::new(vec![column]).unwrap();
+    for filter in [
+        "text_match(name, 'all')",
+        "text_match(name, 'ROW3, row5')",
+        "not text_match(name, 'odd1')",
+        "text_match(name, 'row2') and text_match(name, 'odd0')",
+        "text_match(name, 'nowhere')",
+    ] {
+        let bound = bind(&parse(filter).unwrap(), &schema, &Templates::default()).unwrap();
+        let selected = evaluate(&bound, &indexes).unwrap();
+        assert_eq!(selected, evaluate(&bound, &rows).unwrap(), "{filter}");
+        assert!(!selected.contains(0), "{filter}: null has no words and lacks none");
+    }
+    // Only words are in it: whole texts, and patterns, are not looked up there.
+    for filter in ["name == 'all'", "name like 'all%'", "name in ['all']"] {
+        let bound = bind(&parse(filter).unwrap(), &schema, &Templates::default()).unwrap();
+        let source = Both(&rows, &indexes);
+        assert_eq!(evaluate(&bound, &source).unwrap().count_ones(), 0, "{filter}");
+    }
+    assert!(IndexTarget::of_words(sample::schema().field_by_id(sample::NAME).unwrap()).is_none());
+}
+
+/// Rows and an index of their words.
+struct Both<'a>(&'a RowBatch, &'a WordsOnly);
+
+impl ColumnSource for Both<'_> {
+    fn chunk_rows(&self, _chunk: usize) -> usize {
+        self.0.rows()
+    }
+    fn column(&self, _chunk: usize, field: FieldId) -> Option<&Column> {
+        self.0.column(field)
+    }
+    fn indexes(&self, chunk: usize) -> &[Arc<ScalarIndex>] {
+        self.1.indexes(chunk)
+    }
 }
 
 #[test]
