@@ -137,8 +137,10 @@ class Files:
                 continue
             if len(header) < HEADER_BYTES:
                 continue
-            assert self._headers.setdefault(path, header) == header, f"{path.name} has another header than before"
-            assert self._bodies.setdefault(header, path) == path, f"{path.name} has the header of another file"
+            # A log file that is no longer needed gets another name first, and is deleted under that.
+            name = path.with_suffix("") if path.suffix == ".gone" else path
+            assert self._headers.setdefault(name, header) == header, f"{path.name} has another header than before"
+            assert self._bodies.setdefault(header, name) == name, f"{path.name} has the header of another file"
 
 
 def crash_run(saker, crashes: int, seed: int, moment_max_s: float) -> None:
