@@ -137,7 +137,9 @@ class Files:
                 continue
             if len(header) < HEADER_BYTES:
                 continue
-            # A log file that is no longer needed gets another name first, and is deleted under that.
+            # A log file that is no longer needed gets another name first, then its wrapped key is overwritten, then it is deleted.
+            if path.suffix == ".gone" and not any(header):
+                continue
             name = path.with_suffix("") if path.suffix == ".gone" else path
             assert self._headers.setdefault(name, header) == header, f"{path.name} has another header than before"
             assert self._bodies.setdefault(header, name) == name, f"{path.name} has the header of another file"
