@@ -43,7 +43,8 @@ fn main() {
     };
     let queries = floats("--queries");
     let truth: Vec<u32> = floats("--truth").into_iter().map(f32::to_bits).collect();
-    let vectors = Vectors::new(dim, floats("--rows")).expect("whole rows");
+    // As a load would leave them: put together, in large pages where the system has them.
+    let vectors = Vectors::concat(&[&Vectors::new(dim, floats("--rows")).expect("whole rows")]).expect("one part");
     let raw = vectors.bytes();
 
     let never = AtomicBool::new(false);

@@ -105,7 +105,7 @@ impl Vectors {
         macro_rules! joined {
             ($variant:ident) => {{
                 let len = parts.iter().map(|part| part.elements().len()).sum();
-                let mut all = zeroize::Zeroizing::new(Vec::with_capacity(len));
+                let mut all = zeroize::Zeroizing::new(kernel::room_for_random_access(len));
                 for part in parts {
                     match part.elements() {
                         Elements::$variant(values) => all.extend_from_slice(values),
@@ -336,7 +336,7 @@ impl<'a> Scorer<'a> {
 }
 
 /// Bytes of a row that are fetched ahead; the hardware's own prefetcher follows a longer row from there.
-const PREFETCH_BYTES: usize = 256;
+const PREFETCH_BYTES: usize = 2_048;
 
 /// Owns the values so that dropping the last reference wipes them.
 enum Wiped {

@@ -338,9 +338,7 @@ pub(super) struct Codes {
     bits: CodeBits,
     places: usize,
     stride: usize,
-    start: usize,
-    len: usize,
-    bytes: Vec<u8>,
+    bytes: kernel::Lined<u8>,
     /// Squared distance of each row from the center; empty where costs do without. With codes of 7 bits in units of half a
     /// code, with codes of 4 bits the bits of an `f32`.
     squares: Vec<u32>,
@@ -353,18 +351,11 @@ pub(super) struct Codes {
 impl Codes {
     fn zeroed(rows: usize, places: usize, bits: CodeBits) -> Self {
         let stride = bits.stride(places);
-        let len = rows * stride;
-        let mut bytes = kernel::room_for_random_access(len + ALIGN_BYTES);
-        bytes.resize(len + ALIGN_BYTES, 0u8);
-        // An offset that cannot be had (never on real machines) only costs speed.
-        let start = bytes.as_ptr().align_offset(ALIGN_BYTES).min(ALIGN_BYTES);
         Self {
             bits,
             places,
             stride,
-            start,
-            len,
-            bytes,
+            bytes: kernel::Lined::filled(rows * stride, || 0),
             squares: Vec::new(),
             square_max: 0,
             half_steps_squared: Vec::new(),
@@ -387,11 +378,11 @@ impl Codes {
     }
 
     pub(super) fn rows(&self) -> usize {
-        self.len / self.stride
+        self.bytes.len() / self.stride
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.start..][..self.len]
+        &self.bytes
     }
 
     /// Leaves the costs of `rows` for `query` in `costs`, in order.
@@ -400,15 +391,29 @@ impl Codes {
     /// If one of `rows` does not exist, or [`Self::keep_squares`] is due.
     #[inline]
     pub(super) fn costs(&self, query: &Query, rows: &[u32], costs: &mut Vec<u32>) {
+        self.costs_before(&[], query, rows, costs);
+    }
+
+    /// As [`Self::costs`]; meanwhile what the costs of `later` take is fetched.
+    ///
+    /// # Panics
+    /// As [`Self::costs`], for `later` too.
+    #[inline]
+    pub(super) fn costs_before(&self, later: &[u32], query: &Query, rows: &[u32], costs: &mut Vec<u32>) {
         let needs_squares = matches!(query.cost, Cost::Square { .. } | Cost::Row { .. });
         if needs_squares {
             rows.iter()
+                .chain(later)
                 .filter_map(|&row| self.squares.get(row as usize..))
                 .for_each(kernel::prefetch);
         }
         match self.bits {
-            CodeBits::Seven => kernel::dot_codes_of_rows(&query.weights, self.as_slice(), self.stride, rows, costs),
-            CodeBits::Four => kernel::dot_half_codes_of_rows(&query.weights, self.as_slice(), self.stride, rows, costs),
+            CodeBits::Seven => {
+                kernel::dot_codes_of_rows(&query.weights, self.as_slice(), self.stride, rows, later, costs)
+            }
+            CodeBits::Four => {
+                kernel::dot_half_codes_of_rows(&query.weights, self.as_slice(), self.stride, rows, later, costs)
+            }
         }
         match query.cost {
             Cost::Product { top } => costs
@@ -505,11 +510,13 @@ impl Codes {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.bytes.capacity() + size_of_val(self.squares.as_slice()) + size_of_val(self.half_steps_squared.as_slice())
+        self.bytes.memory_bytes()
+            + size_of_val(self.squares.as_slice())
+            + size_of_val(self.half_steps_squared.as_slice())
     }
 
     fn row_mut(&mut self, row: usize) -> &mut [u8] {
-        &mut self.bytes[self.start + row * self.stride..][..self.stride]
+        &mut self.bytes[row * self.stride..][..self.stride]
     }
 }
 
@@ -575,5 +582,3 @@ const MOST_OF_WIDEST_PER_10_000: usize = 9_990;
 const MOST_OF_PLACE_PER_10_000: usize = 9_900;
 /// About how many values the fit looks at: enough for a stable 0.9999 quantile, few enough to be quick.
 const SAMPLE_VALUES: usize = 2_000_000;
-/// Codes start at a cache line.
-const ALIGN_BYTES: usize = 64;

@@ -144,9 +144,7 @@ impl GraphIndex {
         if !encoder.is_sound() {
             return Err(corrupt("its code parameters are not usable"));
         }
-        let mut lists = kernel::room_for_random_access(entries.len());
-        lists.extend(entries.iter().map(|&number| u32::from_le_bytes(number)));
-        let links = Links::new(degree, lists);
+        let links = Links::new(degree, entries.iter().map(|&number| u32::from_le_bytes(number)));
         for list in links.entries().chunks_exact(degree) {
             let count = list.iter().position(|&entry| entry == NONE).unwrap_or(degree);
             let (neighbours, free) = list.split_at(count);

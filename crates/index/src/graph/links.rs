@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use zeroize::Zeroize;
 
-use crate::kernel;
+use crate::kernel::{self, Lined};
 
 /// Fills a row's neighbour list up to its width; never a row number, for those end at `ROWS_MAX`.
 pub(super) const NONE: u32 = u32::MAX;
@@ -15,21 +15,30 @@ pub(super) trait Neighbours {
     /// Calls `visit` with each neighbour of `row`.
     fn each(&self, row: u32, visit: impl FnMut(u32));
 
+    /// Leaves the neighbours of `row` in `list`.
+    fn copy(&self, row: u32, list: &mut Vec<u32>) {
+        list.clear();
+        self.each(row, |neighbour| list.push(neighbour));
+    }
+
     /// Starts loading the neighbours of `row`.
-    fn prefetch(&self, _row: u32) {}
+    fn prefetch(&self, row: u32);
 }
 
 /// Finished lists: `width` entries for each row, [`NONE`] after the last neighbour. Wiped on drop, for they tell who is
 /// near whom.
 pub(super) struct Links {
     width: usize,
-    entries: Vec<u32>,
+    entries: Lined<u32>,
 }
 
 impl Links {
-    /// Takes `entries`, a whole number of rows of `width` (at least 1).
-    pub(super) fn new(width: usize, entries: Vec<u32>) -> Self {
-        Self { width, entries }
+    /// Takes `entries`, as many as they say, a whole number of rows of `width` (at least 1).
+    pub(super) fn new(width: usize, entries: impl ExactSizeIterator<Item = u32>) -> Self {
+        // Allocated at once: lists take no more memory than they need, and nothing unwiped is left by growing.
+        let mut all = Lined::filled(entries.len(), || NONE);
+        all.iter_mut().zip(entries).for_each(|(entry, given)| *entry = given);
+        Self { width, entries: all }
     }
 
     pub(super) fn width(&self) -> usize {
@@ -41,7 +50,7 @@ impl Links {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<u32>()
+        self.entries.memory_bytes()
     }
 
     /// Neighbours of `row`, its free entries included.
@@ -65,6 +74,18 @@ impl Neighbours for Links {
     }
 
     #[inline]
+    fn copy(&self, row: u32, list: &mut Vec<u32>) {
+        let row = self.row(row);
+        list.clear();
+        list.extend_from_slice(row);
+        // Most lists are full.
+        if row.last() == Some(&NONE) {
+            let count = row.iter().position(|&entry| entry == NONE);
+            list.truncate(count.unwrap_or(row.len()));
+        }
+    }
+
+    #[inline]
     fn prefetch(&self, row: u32) {
         for line in self.row(row).chunks(ENTRIES_PER_LINE) {
             kernel::prefetch(line);
@@ -82,18 +103,19 @@ impl Drop for Links {
 /// old and some new neighbours. Writers of a row hold its lock.
 pub(super) struct GrowingLinks {
     width: usize,
-    entries: Vec<AtomicU32>,
+    stride: usize,
+    entries: Lined<AtomicU32>,
     locks: Vec<Mutex<()>>,
 }
 
 impl GrowingLinks {
     pub(super) fn new(rows: usize, width: usize) -> Self {
-        let entries = std::iter::repeat_with(|| AtomicU32::new(NONE))
-            .take(rows * width)
-            .collect();
+        // A list that starts at a cache line takes the fewest of them.
+        let stride = width.next_multiple_of(ENTRIES_PER_LINE);
         Self {
             width,
-            entries,
+            stride,
+            entries: Lined::filled(rows * stride, || AtomicU32::new(NONE)),
             locks: std::iter::repeat_with(Mutex::default).take(LOCKS).collect(),
         }
     }
@@ -116,16 +138,13 @@ impl GrowingLinks {
 
     /// Lists of `width` entries: the first so many of each row.
     pub(super) fn finish(self, width: usize) -> Links {
-        // Allocated at once: the lists take no more memory than they need, and nothing unwiped is left by growing.
-        let mut entries = kernel::room_for_random_access(self.entries.len() / self.width * width);
-        for row in self.entries.chunks_exact(self.width) {
-            entries.extend(row.iter().take(width).map(|entry| entry.load(Ordering::Relaxed)));
-        }
-        Links::new(width, entries)
+        let rows = self.entries.len() / self.stride;
+        let entry = |at: usize| &self.entries[at / width * self.stride + at % width];
+        Links::new(width, (0..rows * width).map(|at| entry(at).load(Ordering::Relaxed)))
     }
 
     fn row(&self, row: u32) -> &[AtomicU32] {
-        &self.entries[row as usize * self.width..][..self.width]
+        &self.entries[row as usize * self.stride..][..self.width]
     }
 }
 
@@ -152,4 +171,4 @@ impl Drop for GrowingLinks {
 
 /// Locks shared by all rows: many more than threads, so that two writers seldom meet.
 const LOCKS: usize = 1_024;
-const ENTRIES_PER_LINE: usize = 16;
+const ENTRIES_PER_LINE: usize = kernel::LINE_BYTES / size_of::<u32>();

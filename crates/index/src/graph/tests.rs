@@ -157,7 +157,7 @@ fn masked_searches_find_the_nearest_allowed_rows() {
             for (name, search) in searches {
                 let found = recall(&vectors, metric, &queries, mask, search);
                 // A search compares so few rows one by one; a walk that is forced loses a little.
-                let least = if name == "walk" { 0.95 } else { 0.97 };
+                let least = if name == "walk" { 0.92 } else { 0.97 };
                 assert!(
                     found >= least,
                     "{metric:?} {name} at {per_mille} per mille: recall {found}"

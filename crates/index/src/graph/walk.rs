@@ -49,6 +49,8 @@ pub(super) struct Scratch {
     pub(super) seen: Seen,
     /// Rows to compare at once, and what came out.
     pub(super) rows: Vec<u32>,
+    /// Rows that are compared next, as far as can be told.
+    later: Vec<u32>,
     pub(super) costs: Vec<u32>,
     /// Rows that are not allowed, of whose neighbours some may be.
     pub(super) bridges: Vec<u32>,
@@ -67,9 +69,8 @@ impl<N: Neighbours> Ground<'_, N> {
     /// Leaves the `list` nearest rows found in `scratch.nearest` and the expanded ones in `scratch.expanded`.
     pub(super) fn walk(&self, query: &Query, list: usize, scratch: &mut Scratch) {
         self.begin(query, scratch);
-        let first = Step::new(scratch.costs[0], self.start);
-        scratch.nearest.push(first);
         let mut next = 0;
+        let mut foreseen = None;
         while let Some(&step) = scratch.nearest.get(next) {
             if step.is_expanded() {
                 next += 1;
@@ -77,18 +78,37 @@ impl<N: Neighbours> Ground<'_, N> {
             }
             scratch.nearest[next] = step.expanded();
             scratch.expanded.push(step);
-            // The next to be expanded, unless something nearer is found now.
-            if let Some(after) = scratch.nearest.get(next + 1) {
+            let Scratch {
+                nearest,
+                seen,
+                rows,
+                later,
+                costs,
+                ..
+            } = &mut *scratch;
+            self.links.copy(step.row(), rows);
+            seen.mark_new(rows);
+            // The next to be expanded, unless something nearer is found now, which then only comes first: what its list
+            // leads to is fetched already, and the list of the one after it.
+            later.clear();
+            let mut waiting = nearest[next + 1..].iter().filter(|step| !step.is_expanded());
+            if let Some(after) = waiting.next()
+                && foreseen != Some(after.row())
+            {
+                foreseen = Some(after.row());
+                self.links.copy(after.row(), later);
+                seen.keep_new(later);
+            }
+            if let Some(after) = waiting.next() {
                 self.links.prefetch(after.row());
             }
-            self.expand(query, step.row(), scratch);
-            for index in 0..scratch.rows.len() {
-                let found = Step::new(scratch.costs[index], scratch.rows[index]);
-                if let Some(place) = insert(&mut scratch.nearest, found, list)
-                    && place <= next + 1
+            self.codes.costs_before(later, query, rows, costs);
+            for (&cost, &row) in costs.iter().zip(rows.iter()) {
+                if let Some(place) = insert(nearest, Step::new(cost, row), list)
+                    && place <= next + LISTS_AHEAD
                 {
                     next = next.min(place);
-                    self.links.prefetch(found.row());
+                    self.links.prefetch(row);
                 }
             }
         }
@@ -100,19 +120,7 @@ impl<N: Neighbours> Ground<'_, N> {
         scratch.seen.clear(self.codes.rows());
         scratch.seen.insert(self.start);
         self.codes.costs(query, &[self.start], &mut scratch.costs);
-    }
-
-    /// Leaves the neighbours of `row` that were not seen before in `scratch.rows`, their costs in `scratch.costs`.
-    #[inline]
-    fn expand(&self, query: &Query, row: u32, scratch: &mut Scratch) {
-        let Scratch { seen, rows, costs, .. } = scratch;
-        rows.clear();
-        self.links.each(row, |neighbour| {
-            if seen.insert(neighbour) {
-                rows.push(neighbour);
-            }
-        });
-        self.codes.costs(query, rows, costs);
+        scratch.nearest.push(Step::new(scratch.costs[0], self.start));
     }
 }
 
@@ -135,25 +143,27 @@ fn is_full_of_nearer(nearest: &[Step], list: usize, step: Step) -> bool {
     nearest.len() >= list && nearest.last().is_none_or(|worst| *worst < step)
 }
 
-/// The rows that a walk has met: one bit each, and a note of which words to clear before the next walk.
+/// The rows that a walk has met: one bit each, and a note of them so that the next walk has few words to clear.
 #[derive(Default)]
 pub(super) struct Seen {
     words: Vec<u64>,
-    touched: Vec<u32>,
+    met: Vec<u32>,
 }
 
 impl Seen {
     pub(super) fn clear(&mut self, rows: usize) {
         let words = rows.div_ceil(64);
-        if self.words.len() != words || self.touched.len() > words / 8 {
+        if self.words.len() != words {
             self.words.clear();
             self.words.resize(words, 0);
+        } else if self.met.len() > words / 8 {
+            self.words.fill(0);
         } else {
-            for &word in &self.touched {
-                self.words[word as usize] = 0;
+            for &row in &self.met {
+                self.words[row as usize / 64] = 0;
             }
         }
-        self.touched.clear();
+        self.met.clear();
     }
 
     #[inline]
@@ -164,15 +174,47 @@ impl Seen {
     /// Whether `row` is new.
     #[inline]
     pub(super) fn insert(&mut self, row: u32) -> bool {
+        let is_new = self.mark(row);
+        if is_new {
+            self.met.push(row);
+        }
+        is_new
+    }
+
+    /// Takes from `rows` what is not new, or there twice, and remembers the others.
+    #[inline]
+    pub(super) fn mark_new(&mut self, rows: &mut Vec<u32>) {
+        keep(rows, |row| self.mark(row));
+        self.met.extend_from_slice(rows);
+    }
+
+    /// Takes from `rows` what is not new.
+    #[inline]
+    pub(super) fn keep_new(&self, rows: &mut Vec<u32>) {
+        keep(rows, |row| !self.contains(row));
+    }
+
+    #[inline]
+    fn mark(&mut self, row: u32) -> bool {
         let word = &mut self.words[row as usize / 64];
         let bit = 1 << (row % 64);
-        if *word & bit != 0 {
-            return false;
-        }
-        if *word == 0 {
-            self.touched.push(row / 64);
-        }
+        let is_new = *word & bit == 0;
         *word |= bit;
-        true
+        is_new
     }
 }
+
+/// Takes from `rows` those that `wanted` refuses, without branches: the processor would often guess them wrongly.
+#[inline]
+fn keep(rows: &mut Vec<u32>, mut wanted: impl FnMut(u32) -> bool) {
+    let mut kept = 0;
+    for place in 0..rows.len() {
+        let row = rows[place];
+        rows[kept] = row;
+        kept += usize::from(wanted(row));
+    }
+    rows.truncate(kept);
+}
+
+/// A row this far behind the next to be expanded gets its list fetched when it is found.
+const LISTS_AHEAD: usize = 3;

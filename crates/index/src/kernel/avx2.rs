@@ -20,12 +20,18 @@ const LANES: usize = 8;
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a, b) = same_length(a, b);
-    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
-    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
+    let (a_blocks, a_rest) = a.as_chunks::<{ 4 * LANES }>();
+    let (b_blocks, b_rest) = b.as_chunks::<{ 4 * LANES }>();
     let mut sums = [_mm256_setzero_ps(); 4];
-    for (index, (x, y)) in a_lanes.iter().zip(b_lanes).enumerate() {
-        let sum = &mut sums[index % 4];
-        *sum = _mm256_fmadd_ps(load(x), load(y), *sum);
+    for (x, y) in a_blocks.iter().zip(b_blocks) {
+        for (sum, (x, y)) in sums.iter_mut().zip(lanes(x).iter().zip(lanes(y))) {
+            *sum = _mm256_fmadd_ps(load(x), load(y), *sum);
+        }
+    }
+    let (a_lanes, a_rest) = a_rest.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b_rest.as_chunks::<LANES>();
+    for (x, y) in a_lanes.iter().zip(b_lanes) {
+        sums[0] = _mm256_fmadd_ps(load(x), load(y), sums[0]);
     }
     total(sums) + a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>()
 }
@@ -33,13 +39,20 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn l2(a: &[f32], b: &[f32]) -> f32 {
     let (a, b) = same_length(a, b);
-    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
-    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
+    let (a_blocks, a_rest) = a.as_chunks::<{ 4 * LANES }>();
+    let (b_blocks, b_rest) = b.as_chunks::<{ 4 * LANES }>();
     let mut sums = [_mm256_setzero_ps(); 4];
-    for (index, (x, y)) in a_lanes.iter().zip(b_lanes).enumerate() {
+    for (x, y) in a_blocks.iter().zip(b_blocks) {
+        for (sum, (x, y)) in sums.iter_mut().zip(lanes(x).iter().zip(lanes(y))) {
+            let difference = _mm256_sub_ps(load(x), load(y));
+            *sum = _mm256_fmadd_ps(difference, difference, *sum);
+        }
+    }
+    let (a_lanes, a_rest) = a_rest.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b_rest.as_chunks::<LANES>();
+    for (x, y) in a_lanes.iter().zip(b_lanes) {
         let difference = _mm256_sub_ps(load(x), load(y));
-        let sum = &mut sums[index % 4];
-        *sum = _mm256_fmadd_ps(difference, difference, *sum);
+        sums[0] = _mm256_fmadd_ps(difference, difference, sums[0]);
     }
     total(sums) + a_rest.iter().zip(b_rest).map(|(x, y)| (x - y) * (x - y)).sum::<f32>()
 }
@@ -47,14 +60,22 @@ pub(super) fn l2(a: &[f32], b: &[f32]) -> f32 {
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn dot_and_square(a: &[f32], b: &[f32]) -> (f32, f32) {
     let (a, b) = same_length(a, b);
-    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
-    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
-    let zero = _mm256_setzero_ps();
-    let (mut dots, mut squares) = ([zero; 4], [zero; 4]);
-    for (index, (x, y)) in a_lanes.iter().zip(b_lanes).enumerate() {
+    let (a_blocks, a_rest) = a.as_chunks::<{ 4 * LANES }>();
+    let (b_blocks, b_rest) = b.as_chunks::<{ 4 * LANES }>();
+    let (mut dots, mut squares) = ([_mm256_setzero_ps(); 4], [_mm256_setzero_ps(); 4]);
+    for (x, y) in a_blocks.iter().zip(b_blocks) {
+        for ((dot, square), (x, y)) in dots.iter_mut().zip(&mut squares).zip(lanes(x).iter().zip(lanes(y))) {
+            let y = load(y);
+            *dot = _mm256_fmadd_ps(load(x), y, *dot);
+            *square = _mm256_fmadd_ps(y, y, *square);
+        }
+    }
+    let (a_lanes, a_rest) = a_rest.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b_rest.as_chunks::<LANES>();
+    for (x, y) in a_lanes.iter().zip(b_lanes) {
         let y = load(y);
-        dots[index % 2] = _mm256_fmadd_ps(load(x), y, dots[index % 2]);
-        squares[index % 2] = _mm256_fmadd_ps(y, y, squares[index % 2]);
+        dots[0] = _mm256_fmadd_ps(load(x), y, dots[0]);
+        squares[0] = _mm256_fmadd_ps(y, y, squares[0]);
     }
     let dot_rest = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>();
     let square_rest = b_rest.iter().map(|y| y * y).sum::<f32>();
@@ -77,11 +98,19 @@ pub(super) fn dot_codes(weights: &[i8], row: &[u8]) -> i32 {
 }
 
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn dot_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize, rows: &[u32], dots: &mut Vec<u32>) {
+pub(super) fn dot_codes_of_rows(
+    weights: &[i8],
+    codes: &[u8],
+    stride: usize,
+    rows: &[u32],
+    later: &[u32],
+    dots: &mut Vec<u32>,
+) {
     in_groups(
         codes,
         stride,
         rows,
+        later,
         dots,
         |rows| dot_four_rows(weights, rows),
         |row| dot_codes(weights, row).cast_unsigned(),
@@ -101,11 +130,19 @@ pub(super) fn dot_half_codes(weights: &[i8], row: &[u8]) -> i32 {
 }
 
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn dot_half_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize, rows: &[u32], dots: &mut Vec<u32>) {
+pub(super) fn dot_half_codes_of_rows(
+    weights: &[i8],
+    codes: &[u8],
+    stride: usize,
+    rows: &[u32],
+    later: &[u32],
+    dots: &mut Vec<u32>,
+) {
     in_groups(
         codes,
         stride,
         rows,
+        later,
         dots,
         |rows| dot_four_half_rows(weights, rows),
         |row| dot_half_codes(weights, row).cast_unsigned(),
@@ -182,6 +219,12 @@ fn add_half_products(sums: __m256i, codes: __m256i, weights: [__m256i; 2]) -> __
     let high = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16::<4>(codes), mask), weights[1]);
     let fours = _mm256_add_epi16(low, high);
     _mm256_add_epi32(sums, _mm256_madd_epi16(fours, _mm256_set1_epi16(1)))
+}
+
+/// The registers of a block of four.
+#[inline(always)]
+fn lanes(block: &[f32; 4 * LANES]) -> &[[f32; LANES]] {
+    block.as_chunks().0
 }
 
 #[inline]

@@ -19,12 +19,18 @@ const LANES: usize = 16;
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a, b) = same_length(a, b);
-    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
-    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
+    let (a_blocks, a_rest) = a.as_chunks::<{ 4 * LANES }>();
+    let (b_blocks, b_rest) = b.as_chunks::<{ 4 * LANES }>();
     let mut sums = [_mm512_setzero_ps(); 4];
-    for (index, (x, y)) in a_lanes.iter().zip(b_lanes).enumerate() {
-        let sum = &mut sums[index % 4];
-        *sum = _mm512_fmadd_ps(load(x), load(y), *sum);
+    for (x, y) in a_blocks.iter().zip(b_blocks) {
+        for (sum, (x, y)) in sums.iter_mut().zip(lanes(x).iter().zip(lanes(y))) {
+            *sum = _mm512_fmadd_ps(load(x), load(y), *sum);
+        }
+    }
+    let (a_lanes, a_rest) = a_rest.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b_rest.as_chunks::<LANES>();
+    for (x, y) in a_lanes.iter().zip(b_lanes) {
+        sums[0] = _mm512_fmadd_ps(load(x), load(y), sums[0]);
     }
     total(sums) + a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>()
 }
@@ -32,13 +38,20 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) fn l2(a: &[f32], b: &[f32]) -> f32 {
     let (a, b) = same_length(a, b);
-    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
-    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
+    let (a_blocks, a_rest) = a.as_chunks::<{ 4 * LANES }>();
+    let (b_blocks, b_rest) = b.as_chunks::<{ 4 * LANES }>();
     let mut sums = [_mm512_setzero_ps(); 4];
-    for (index, (x, y)) in a_lanes.iter().zip(b_lanes).enumerate() {
+    for (x, y) in a_blocks.iter().zip(b_blocks) {
+        for (sum, (x, y)) in sums.iter_mut().zip(lanes(x).iter().zip(lanes(y))) {
+            let difference = _mm512_sub_ps(load(x), load(y));
+            *sum = _mm512_fmadd_ps(difference, difference, *sum);
+        }
+    }
+    let (a_lanes, a_rest) = a_rest.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b_rest.as_chunks::<LANES>();
+    for (x, y) in a_lanes.iter().zip(b_lanes) {
         let difference = _mm512_sub_ps(load(x), load(y));
-        let sum = &mut sums[index % 4];
-        *sum = _mm512_fmadd_ps(difference, difference, *sum);
+        sums[0] = _mm512_fmadd_ps(difference, difference, sums[0]);
     }
     total(sums) + a_rest.iter().zip(b_rest).map(|(x, y)| (x - y) * (x - y)).sum::<f32>()
 }
@@ -46,14 +59,22 @@ pub(super) fn l2(a: &[f32], b: &[f32]) -> f32 {
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) fn dot_and_square(a: &[f32], b: &[f32]) -> (f32, f32) {
     let (a, b) = same_length(a, b);
-    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
-    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
-    let zero = _mm512_setzero_ps();
-    let (mut dots, mut squares) = ([zero; 4], [zero; 4]);
-    for (index, (x, y)) in a_lanes.iter().zip(b_lanes).enumerate() {
+    let (a_blocks, a_rest) = a.as_chunks::<{ 4 * LANES }>();
+    let (b_blocks, b_rest) = b.as_chunks::<{ 4 * LANES }>();
+    let (mut dots, mut squares) = ([_mm512_setzero_ps(); 4], [_mm512_setzero_ps(); 4]);
+    for (x, y) in a_blocks.iter().zip(b_blocks) {
+        for ((dot, square), (x, y)) in dots.iter_mut().zip(&mut squares).zip(lanes(x).iter().zip(lanes(y))) {
+            let y = load(y);
+            *dot = _mm512_fmadd_ps(load(x), y, *dot);
+            *square = _mm512_fmadd_ps(y, y, *square);
+        }
+    }
+    let (a_lanes, a_rest) = a_rest.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b_rest.as_chunks::<LANES>();
+    for (x, y) in a_lanes.iter().zip(b_lanes) {
         let y = load(y);
-        dots[index % 2] = _mm512_fmadd_ps(load(x), y, dots[index % 2]);
-        squares[index % 2] = _mm512_fmadd_ps(y, y, squares[index % 2]);
+        dots[0] = _mm512_fmadd_ps(load(x), y, dots[0]);
+        squares[0] = _mm512_fmadd_ps(y, y, squares[0]);
     }
     let dot_rest = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>();
     let square_rest = b_rest.iter().map(|y| y * y).sum::<f32>();
@@ -72,12 +93,20 @@ pub(super) fn dot_codes(weights: &[i8], row: &[u8]) -> i32 {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) fn dot_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize, rows: &[u32], dots: &mut Vec<u32>) {
+pub(super) fn dot_codes_of_rows(
+    weights: &[i8],
+    codes: &[u8],
+    stride: usize,
+    rows: &[u32],
+    later: &[u32],
+    dots: &mut Vec<u32>,
+) {
     let one = |row: &[u8]| dot_codes(weights, row).cast_unsigned();
     in_groups(
         codes,
         stride,
         rows,
+        later,
         dots,
         |[a, b, c, d]| [one(a), one(b), one(c), one(d)],
         one,
@@ -96,12 +125,20 @@ pub(super) fn dot_half_codes(weights: &[i8], row: &[u8]) -> i32 {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) fn dot_half_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize, rows: &[u32], dots: &mut Vec<u32>) {
+pub(super) fn dot_half_codes_of_rows(
+    weights: &[i8],
+    codes: &[u8],
+    stride: usize,
+    rows: &[u32],
+    later: &[u32],
+    dots: &mut Vec<u32>,
+) {
     let one = |row: &[u8]| dot_half_codes(weights, row).cast_unsigned();
     in_groups(
         codes,
         stride,
         rows,
+        later,
         dots,
         |[a, b, c, d]| [one(a), one(b), one(c), one(d)],
         one,
@@ -112,6 +149,12 @@ pub(super) fn dot_half_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize
 pub(super) fn encode(values: &[f32], center: &[f32], scale: &[f32], middle: f32, code_max: u8, codes: &mut [u8]) {
     // The compiler's own vector code, with wider registers.
     super::scalar::encode(values, center, scale, middle, code_max, codes);
+}
+
+/// The registers of a block of four.
+#[inline(always)]
+fn lanes(block: &[f32; 4 * LANES]) -> &[[f32; LANES]] {
+    block.as_chunks().0
 }
 
 #[inline]

@@ -18,7 +18,7 @@ mod scalar;
 mod tests;
 
 pub(crate) use narrow::{bf16, bf16_to_f32, f16, f16_to_f32, int8};
-pub(crate) use pages::room_for_random_access;
+pub(crate) use pages::{LINE_BYTES, Lined, room_for_random_access};
 
 /// Calls the fastest form of a kernel that the processor has, else the scalar twin.
 macro_rules! dispatch {
@@ -73,12 +73,20 @@ pub(crate) fn dot_codes(weights: &[i8], row: &[u8]) -> i32 {
 /// [`dot_codes`] of `weights` and each of `rows` of `codes` (rows of `stride` bytes), in order, into `dots`, their signed
 /// values modulo 2^32.
 ///
-/// Rows are fetched ahead of their use, so a batch costs far less than one call per row.
+/// Rows are fetched ahead of their use, so a batch costs far less than one call per row; those of `later`, whose turn comes
+/// after these, are fetched too.
 ///
 /// # Panics
-/// If one of `rows` is not in `codes`.
-pub(crate) fn dot_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize, rows: &[u32], dots: &mut Vec<u32>) {
-    dispatch!(dot_codes_of_rows(weights, codes, stride, rows, dots))
+/// If one of `rows` or `later` is not in `codes`.
+pub(crate) fn dot_codes_of_rows(
+    weights: &[i8],
+    codes: &[u8],
+    stride: usize,
+    rows: &[u32],
+    later: &[u32],
+    dots: &mut Vec<u32>,
+) {
+    dispatch!(dot_codes_of_rows(weights, codes, stride, rows, later, dots))
 }
 
 /// Sum of products of the weights of a query and a row's 4-bit codes, two in a byte.
@@ -93,9 +101,16 @@ pub(crate) fn dot_half_codes(weights: &[i8], row: &[u8]) -> i32 {
 /// As [`dot_codes_of_rows`], of 4-bit codes as in [`dot_half_codes`].
 ///
 /// # Panics
-/// If one of `rows` is not in `codes`.
-pub(crate) fn dot_half_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize, rows: &[u32], dots: &mut Vec<u32>) {
-    dispatch!(dot_half_codes_of_rows(weights, codes, stride, rows, dots))
+/// If one of `rows` or `later` is not in `codes`.
+pub(crate) fn dot_half_codes_of_rows(
+    weights: &[i8],
+    codes: &[u8],
+    stride: usize,
+    rows: &[u32],
+    later: &[u32],
+    dots: &mut Vec<u32>,
+) {
+    dispatch!(dot_half_codes_of_rows(weights, codes, stride, rows, later, dots))
 }
 
 /// Writes `(value - center) * scale + middle`, rounded and brought between 0 and `code_max`, for each value.
@@ -103,12 +118,14 @@ pub(crate) fn encode(values: &[f32], center: &[f32], scale: &[f32], middle: f32,
     dispatch!(encode(values, center, scale, middle, code_max, codes))
 }
 
-/// Runs a kernel over rows of codes, four at a time where there are so many, and fetches rows ahead of it.
+/// Runs a kernel over rows of codes, four at a time where there are so many, and fetches rows ahead of it, then those for
+/// `later`.
 #[inline(always)]
 fn in_groups(
     codes: &[u8],
     stride: usize,
     rows: &[u32],
+    later: &[u32],
     dots: &mut Vec<u32>,
     four: impl Fn([&[u8]; 4]) -> [u32; 4],
     one: impl Fn(&[u8]) -> u32,
@@ -116,7 +133,7 @@ fn in_groups(
     let code = |row: u32| &codes[row as usize * stride..][..stride];
     let fetch = |row: u32| code(row).chunks(LINE_BYTES).take(LINES_AHEAD).for_each(prefetch);
     rows.iter().take(ROWS_AHEAD).for_each(|&row| fetch(row));
-    let mut ahead = rows.iter().skip(ROWS_AHEAD);
+    let mut ahead = rows.iter().skip(ROWS_AHEAD).chain(later);
     dots.clear();
     dots.reserve(rows.len());
     let (groups, rest) = rows.as_chunks::<4>();
@@ -126,6 +143,7 @@ fn in_groups(
         dots.extend(four([code(a), code(b), code(c), code(d)]));
     }
     dots.extend(rest.iter().map(|&row| one(code(row))));
+    ahead.for_each(|&row| fetch(row));
 }
 
 /// Asks the processor to load the start of `values`; changes nothing but speed.
@@ -176,8 +194,6 @@ pub(crate) const CODE_MAX: u8 = 127;
 pub(crate) const DOT_BLOCK: usize = 64;
 /// Bytes of so many 4-bit codes.
 pub(crate) const HALF_BLOCK: usize = DOT_BLOCK / 2;
-/// Bytes in one cache line.
-const LINE_BYTES: usize = 64;
 /// Lines of one row fetched ahead; the hardware's own prefetcher follows a longer row from there.
 const LINES_AHEAD: usize = 4;
 /// Rows fetched ahead of the one in use: as many lines as a processor fetches at once.

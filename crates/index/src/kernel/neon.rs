@@ -20,12 +20,18 @@ const BYTES: usize = 16;
 #[target_feature(enable = "neon")]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a, b) = same_length(a, b);
-    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
-    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
+    let (a_blocks, a_rest) = a.as_chunks::<{ 4 * LANES }>();
+    let (b_blocks, b_rest) = b.as_chunks::<{ 4 * LANES }>();
     let mut sums = [vdupq_n_f32(0.0); 4];
-    for (index, (x, y)) in a_lanes.iter().zip(b_lanes).enumerate() {
-        let sum = &mut sums[index % 4];
-        *sum = vfmaq_f32(*sum, load(x), load(y));
+    for (x, y) in a_blocks.iter().zip(b_blocks) {
+        for (sum, (x, y)) in sums.iter_mut().zip(lanes(x).iter().zip(lanes(y))) {
+            *sum = vfmaq_f32(*sum, load(x), load(y));
+        }
+    }
+    let (a_lanes, a_rest) = a_rest.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b_rest.as_chunks::<LANES>();
+    for (x, y) in a_lanes.iter().zip(b_lanes) {
+        sums[0] = vfmaq_f32(sums[0], load(x), load(y));
     }
     total(sums) + a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>()
 }
@@ -33,13 +39,20 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 #[target_feature(enable = "neon")]
 pub(super) fn l2(a: &[f32], b: &[f32]) -> f32 {
     let (a, b) = same_length(a, b);
-    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
-    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
+    let (a_blocks, a_rest) = a.as_chunks::<{ 4 * LANES }>();
+    let (b_blocks, b_rest) = b.as_chunks::<{ 4 * LANES }>();
     let mut sums = [vdupq_n_f32(0.0); 4];
-    for (index, (x, y)) in a_lanes.iter().zip(b_lanes).enumerate() {
+    for (x, y) in a_blocks.iter().zip(b_blocks) {
+        for (sum, (x, y)) in sums.iter_mut().zip(lanes(x).iter().zip(lanes(y))) {
+            let difference = vsubq_f32(load(x), load(y));
+            *sum = vfmaq_f32(*sum, difference, difference);
+        }
+    }
+    let (a_lanes, a_rest) = a_rest.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b_rest.as_chunks::<LANES>();
+    for (x, y) in a_lanes.iter().zip(b_lanes) {
         let difference = vsubq_f32(load(x), load(y));
-        let sum = &mut sums[index % 4];
-        *sum = vfmaq_f32(*sum, difference, difference);
+        sums[0] = vfmaq_f32(sums[0], difference, difference);
     }
     total(sums) + a_rest.iter().zip(b_rest).map(|(x, y)| (x - y) * (x - y)).sum::<f32>()
 }
@@ -47,14 +60,22 @@ pub(super) fn l2(a: &[f32], b: &[f32]) -> f32 {
 #[target_feature(enable = "neon")]
 pub(super) fn dot_and_square(a: &[f32], b: &[f32]) -> (f32, f32) {
     let (a, b) = same_length(a, b);
-    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
-    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
-    let zero = vdupq_n_f32(0.0);
-    let (mut dots, mut squares) = ([zero; 4], [zero; 4]);
-    for (index, (x, y)) in a_lanes.iter().zip(b_lanes).enumerate() {
+    let (a_blocks, a_rest) = a.as_chunks::<{ 4 * LANES }>();
+    let (b_blocks, b_rest) = b.as_chunks::<{ 4 * LANES }>();
+    let (mut dots, mut squares) = ([vdupq_n_f32(0.0); 4], [vdupq_n_f32(0.0); 4]);
+    for (x, y) in a_blocks.iter().zip(b_blocks) {
+        for ((dot, square), (x, y)) in dots.iter_mut().zip(&mut squares).zip(lanes(x).iter().zip(lanes(y))) {
+            let y = load(y);
+            *dot = vfmaq_f32(*dot, load(x), y);
+            *square = vfmaq_f32(*square, y, y);
+        }
+    }
+    let (a_lanes, a_rest) = a_rest.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b_rest.as_chunks::<LANES>();
+    for (x, y) in a_lanes.iter().zip(b_lanes) {
         let y = load(y);
-        dots[index % 4] = vfmaq_f32(dots[index % 4], load(x), y);
-        squares[index % 4] = vfmaq_f32(squares[index % 4], y, y);
+        dots[0] = vfmaq_f32(dots[0], load(x), y);
+        squares[0] = vfmaq_f32(squares[0], y, y);
     }
     let dot_rest = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>();
     let square_rest = b_rest.iter().map(|y| y * y).sum::<f32>();
@@ -77,12 +98,20 @@ pub(super) fn dot_codes(weights: &[i8], row: &[u8]) -> i32 {
 }
 
 #[target_feature(enable = "neon")]
-pub(super) fn dot_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize, rows: &[u32], dots: &mut Vec<u32>) {
+pub(super) fn dot_codes_of_rows(
+    weights: &[i8],
+    codes: &[u8],
+    stride: usize,
+    rows: &[u32],
+    later: &[u32],
+    dots: &mut Vec<u32>,
+) {
     let one = |row: &[u8]| dot_codes(weights, row).cast_unsigned();
     in_groups(
         codes,
         stride,
         rows,
+        later,
         dots,
         |[a, b, c, d]| [one(a), one(b), one(c), one(d)],
         one,
@@ -108,12 +137,20 @@ pub(super) fn dot_half_codes(weights: &[i8], row: &[u8]) -> i32 {
 }
 
 #[target_feature(enable = "neon")]
-pub(super) fn dot_half_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize, rows: &[u32], dots: &mut Vec<u32>) {
+pub(super) fn dot_half_codes_of_rows(
+    weights: &[i8],
+    codes: &[u8],
+    stride: usize,
+    rows: &[u32],
+    later: &[u32],
+    dots: &mut Vec<u32>,
+) {
     let one = |row: &[u8]| dot_half_codes(weights, row).cast_unsigned();
     in_groups(
         codes,
         stride,
         rows,
+        later,
         dots,
         |[a, b, c, d]| [one(a), one(b), one(c), one(d)],
         one,
@@ -133,6 +170,12 @@ fn add_products(sums: int32x4_t, codes: uint8x16_t, weights: int8x16_t) -> int32
     let codes = vreinterpretq_s8_u8(codes);
     let low = vmull_s8(vget_low_s8(codes), vget_low_s8(weights));
     vpadalq_s16(sums, vmlal_s8(low, vget_high_s8(codes), vget_high_s8(weights)))
+}
+
+/// The registers of a block of four.
+#[inline(always)]
+fn lanes(block: &[f32; 4 * LANES]) -> &[[f32; LANES]] {
+    block.as_chunks().0
 }
 
 #[inline]

@@ -28,7 +28,14 @@ pub(super) fn dot_codes(weights: &[i8], row: &[u8]) -> i32 {
 }
 
 /// See [`super::dot_codes_of_rows`].
-pub(super) fn dot_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize, rows: &[u32], dots: &mut Vec<u32>) {
+pub(super) fn dot_codes_of_rows(
+    weights: &[i8],
+    codes: &[u8],
+    stride: usize,
+    rows: &[u32],
+    _later: &[u32],
+    dots: &mut Vec<u32>,
+) {
     dots.clear();
     dots.extend(
         rows.iter()
@@ -51,7 +58,14 @@ pub(super) fn dot_half_codes(weights: &[i8], row: &[u8]) -> i32 {
 }
 
 /// See [`super::dot_half_codes_of_rows`].
-pub(super) fn dot_half_codes_of_rows(weights: &[i8], codes: &[u8], stride: usize, rows: &[u32], dots: &mut Vec<u32>) {
+pub(super) fn dot_half_codes_of_rows(
+    weights: &[i8],
+    codes: &[u8],
+    stride: usize,
+    rows: &[u32],
+    _later: &[u32],
+    dots: &mut Vec<u32>,
+) {
     dots.clear();
     dots.extend(
         rows.iter()

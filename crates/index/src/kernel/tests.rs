@@ -92,13 +92,14 @@ proptest! {
         codes in codes(192 * 10),
         halves in prop::collection::vec(any::<u8>(), 96 * 10),
         rows in prop::collection::vec(0u32..10, 0..40),
+        later in prop::collection::vec(0u32..10, 0..40),
     ) {
         let (mut fast, mut slow) = (vec![7], Vec::new());
-        scalar::dot_codes_of_rows(&weights, &codes, 192, &rows, &mut slow);
-        dot_codes_of_rows(&weights, &codes, 192, &rows, &mut fast);
+        scalar::dot_codes_of_rows(&weights, &codes, 192, &rows, &[], &mut slow);
+        dot_codes_of_rows(&weights, &codes, 192, &rows, &later, &mut fast);
         prop_assert_eq!(&fast, &slow);
-        scalar::dot_half_codes_of_rows(&weights, &halves, 96, &rows, &mut slow);
-        dot_half_codes_of_rows(&weights, &halves, 96, &rows, &mut fast);
+        scalar::dot_half_codes_of_rows(&weights, &halves, 96, &rows, &[], &mut slow);
+        dot_half_codes_of_rows(&weights, &halves, 96, &rows, &later, &mut fast);
         prop_assert_eq!(&fast, &slow);
     }
 
