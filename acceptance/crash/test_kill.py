@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import threading
 import time
 from pathlib import Path
@@ -140,7 +141,8 @@ class Files:
             # A log file that is no longer needed gets another name first, then its wrapped key is overwritten, then it is deleted.
             if path.suffix == ".gone" and not any(header):
                 continue
-            name = path.with_suffix("") if path.suffix == ".gone" else path
+            # An object being written has a number after its name until all of it is there.
+            name = path.with_name(re.sub(r"(\.gone|#\d+)$", "", path.name))
             assert self._headers.setdefault(name, header) == header, f"{path.name} has another header than before"
             assert self._bodies.setdefault(header, name) == name, f"{path.name} has the header of another file"
 
