@@ -44,7 +44,14 @@ impl GraphIndex {
         if (allowed as f64) < walk_rows(list, self.links.width()) {
             return self.scan_among(query, k, list, mask, scratch);
         }
-        if share >= MANY && self.are_allowed_near(query, mask, scratch) {
+        let near = if share >= MANY {
+            self.allowed_near(query, mask, scratch)
+        } else {
+            0
+        };
+        if near >= LOOK_ALLOWED_MIN {
+            // Where nearly all near ones are allowed, that is what counts.
+            let share = share.max((near - LOOK_ALLOWED_MIN) as f64 / LOOK_NEAREST as f64);
             // Beyond those wanted, for how many of a list are allowed varies.
             let least = list.max(k + k / 2 + SPARE_ROWS);
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a list is short")]
@@ -62,8 +69,8 @@ impl GraphIndex {
         }
     }
 
-    /// Whether some rows near the query are allowed, as far as the nearest of a few rows of all parts can tell.
-    fn are_allowed_near(&self, query: &Query, mask: RowMask<'_>, scratch: &mut Scratch) -> bool {
+    /// How many of [`LOOK_NEAREST`] rows near the query are allowed: of the nearest of a few rows of all parts.
+    fn allowed_near(&self, query: &Query, mask: RowMask<'_>, scratch: &mut Scratch) -> usize {
         let Scratch {
             rows, costs, nearest, ..
         } = scratch;
@@ -78,7 +85,7 @@ impl GraphIndex {
             nearest.truncate(LOOK_NEAREST);
         }
         let allowed = nearest.iter().filter(|step| mask.contains(step.row() as usize));
-        allowed.count() >= LOOK_ALLOWED_MIN
+        allowed.count()
     }
 
     /// Leaves the nearest allowed rows by code in `scratch.nearest`: `list` of them, or more where many are about as far as
