@@ -49,7 +49,7 @@ pub(super) struct Scratch {
     pub(super) seen: Seen,
     /// Rows to compare at once, and what came out.
     pub(super) rows: Vec<u32>,
-    /// Rows that are compared next, as far as can be told.
+    /// Rows to compare after those.
     later: Vec<u32>,
     pub(super) costs: Vec<u32>,
     /// Rows that are not allowed, of whose neighbours some may be.
@@ -67,41 +67,23 @@ pub(super) struct Ground<'a, N> {
 
 impl<N: Neighbours> Ground<'_, N> {
     /// Leaves the `list` nearest rows found in `scratch.nearest` and the expanded ones in `scratch.expanded`.
+    ///
+    /// The row to expand next is chosen before the neighbours of the one before are compared, so that its own neighbours'
+    /// codes arrive meanwhile. A row that is found nearer waits for one turn; it is found all the same.
     pub(super) fn walk(&self, query: &Query, list: usize, scratch: &mut Scratch) {
         self.begin(query, scratch);
         let mut next = 0;
-        let mut foreseen = None;
-        while let Some(&step) = scratch.nearest.get(next) {
-            if step.is_expanded() {
-                next += 1;
-                continue;
-            }
-            scratch.nearest[next] = step.expanded();
-            scratch.expanded.push(step);
+        let mut is_going = self.expand(&mut next, scratch);
+        while is_going {
+            std::mem::swap(&mut scratch.rows, &mut scratch.later);
+            is_going = self.expand(&mut next, scratch);
             let Scratch {
                 nearest,
-                seen,
                 rows,
                 later,
                 costs,
                 ..
             } = &mut *scratch;
-            self.links.copy(step.row(), rows);
-            seen.mark_new(rows);
-            // The next to be expanded, unless something nearer is found now, which then only comes first: what its list
-            // leads to is fetched already, and the list of the one after it.
-            later.clear();
-            let mut waiting = nearest[next + 1..].iter().filter(|step| !step.is_expanded());
-            if let Some(after) = waiting.next()
-                && foreseen != Some(after.row())
-            {
-                foreseen = Some(after.row());
-                self.links.copy(after.row(), later);
-                seen.keep_new(later);
-            }
-            if let Some(after) = waiting.next() {
-                self.links.prefetch(after.row());
-            }
             self.codes.costs_before(later, query, rows, costs);
             for (&cost, &row) in costs.iter().zip(rows.iter()) {
                 if let Some(place) = insert(nearest, Step::new(cost, row), list)
@@ -111,6 +93,8 @@ impl<N: Neighbours> Ground<'_, N> {
                     self.links.prefetch(row);
                 }
             }
+            // Where the list was exhausted, something may have been found now.
+            is_going = is_going || self.expand(&mut next, scratch);
         }
     }
 
@@ -121,6 +105,36 @@ impl<N: Neighbours> Ground<'_, N> {
         scratch.seen.insert(self.start);
         self.codes.costs(query, &[self.start], &mut scratch.costs);
         scratch.nearest.push(Step::new(scratch.costs[0], self.start));
+    }
+
+    /// Expands the nearest row that is not yet, from place `next` on: leaves its neighbours that were not seen before in
+    /// `scratch.later`. Whether there was one.
+    #[inline]
+    fn expand(&self, next: &mut usize, scratch: &mut Scratch) -> bool {
+        let Scratch {
+            nearest,
+            expanded,
+            seen,
+            later,
+            ..
+        } = scratch;
+        later.clear();
+        while let Some(step) = nearest.get_mut(*next) {
+            *next += 1;
+            if step.is_expanded() {
+                continue;
+            }
+            expanded.push(*step);
+            *step = step.expanded();
+            self.links.copy(step.row(), later);
+            seen.mark_new(later);
+            // The next one, unless something nearer is found.
+            if let Some(after) = nearest[*next..].iter().find(|step| !step.is_expanded()) {
+                self.links.prefetch(after.row());
+            }
+            return true;
+        }
+        false
     }
 }
 
@@ -184,14 +198,15 @@ impl Seen {
     /// Takes from `rows` what is not new, or there twice, and remembers the others.
     #[inline]
     pub(super) fn mark_new(&mut self, rows: &mut Vec<u32>) {
-        keep(rows, |row| self.mark(row));
+        let mut kept = 0;
+        for place in 0..rows.len() {
+            let row = rows[place];
+            // Without a branch: the processor would often guess it wrongly.
+            rows[kept] = row;
+            kept += usize::from(self.mark(row));
+        }
+        rows.truncate(kept);
         self.met.extend_from_slice(rows);
-    }
-
-    /// Takes from `rows` what is not new.
-    #[inline]
-    pub(super) fn keep_new(&self, rows: &mut Vec<u32>) {
-        keep(rows, |row| !self.contains(row));
     }
 
     #[inline]
@@ -202,18 +217,6 @@ impl Seen {
         *word |= bit;
         is_new
     }
-}
-
-/// Takes from `rows` those that `wanted` refuses, without branches: the processor would often guess them wrongly.
-#[inline]
-fn keep(rows: &mut Vec<u32>, mut wanted: impl FnMut(u32) -> bool) {
-    let mut kept = 0;
-    for place in 0..rows.len() {
-        let row = rows[place];
-        rows[kept] = row;
-        kept += usize::from(wanted(row));
-    }
-    rows.truncate(kept);
 }
 
 /// A row this far behind the next to be expanded gets its list fetched when it is found.
