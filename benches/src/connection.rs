@@ -19,9 +19,10 @@ pub struct Connection {
     authority: String,
     /// Stream of the last request; odd numbers.
     last_stream: u32,
-    /// What was read and not yet looked at: `received[seen..]`.
+    /// What was read and not yet looked at: `received[seen..filled]`; the rest is room.
     received: Vec<u8>,
     seen: usize,
+    filled: usize,
     /// What is to be sent.
     sending: Vec<u8>,
     /// What the peer allows.
@@ -55,8 +56,9 @@ impl Connection {
             path: path.to_owned(),
             authority: authority.to_owned(),
             last_stream: 0,
-            received: Vec::new(),
+            received: vec![0; READ_BYTES],
             seen: 0,
+            filled: 0,
             sending: Vec::new(),
             frame_bytes_max: 16_384,
             stream_window: i64::from(DEFAULT_WINDOW_BYTES),
@@ -214,16 +216,17 @@ impl Connection {
 
     /// Reads until so many bytes are there that were not looked at.
     fn fill(&mut self, bytes: usize) -> Result<(), Failure> {
-        if self.received.len() - self.seen >= bytes {
+        if self.filled - self.seen >= bytes {
             return Ok(());
         }
-        self.received.drain(..self.seen);
-        self.seen = 0;
-        while self.received.len() < bytes {
-            let before = self.received.len();
-            self.received.resize(before + READ_BYTES, 0);
-            let read = self.stream.read(&mut self.received[before..])?;
-            self.received.truncate(before + read);
+        self.received.copy_within(self.seen..self.filled, 0);
+        (self.seen, self.filled) = (0, self.filled - self.seen);
+        if self.received.len() < bytes {
+            self.received.resize(bytes, 0);
+        }
+        while self.filled < bytes {
+            let read = self.stream.read(&mut self.received[self.filled..])?;
+            self.filled += read;
             if read == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }

@@ -18,33 +18,6 @@ use crate::{
     types::{Properties, Queries, SearchRequest, SearchResult},
 };
 
-/// About how many bytes of vectors and columns a search of one query reads: for telling short ones. A request that is
-/// wrong reads nothing.
-pub(crate) fn expected_bytes(opened: &Opened, pinned: &[Pinned], request: &SearchRequest) -> usize {
-    let Ok(field) = vector_field(&opened.schema, &request.field) else {
-        return 0;
-    };
-    let Ok(metric) = metric_of(opened, field, request.metric.as_deref()) else {
-        return 0;
-    };
-    let params = SegmentParams {
-        metric,
-        k: request.limit.saturating_add(request.offset),
-        ef: list_of(opened, field, request).unwrap_or(0),
-    };
-    let filtered = !request.filter.text.trim().is_empty();
-    let of = |pin: &Pinned| {
-        let bytes = pin.view.search_bytes(field.id, &params);
-        if filtered {
-            let of_filter = pin.view.rows() * FILTER_BYTES_PER_ROW;
-            bytes.saturating_mul(FILTERED_DETOUR).saturating_add(of_filter)
-        } else {
-            bytes
-        }
-    };
-    pinned.iter().map(of).fold(0, usize::saturating_add)
-}
-
 /// What a filter reads of a row, if it has no index to ask.
 const FILTER_BYTES_PER_ROW: usize = 8;
 /// A walk that may return some rows only is longer.
@@ -110,6 +83,25 @@ impl Plan {
             },
             round_decimal: request.round_decimal.filter(|digits| (0..=6).contains(digits)),
         })
+    }
+
+    /// The same, whose parts may run on other threads of the compute pool.
+    pub(crate) fn spread(self) -> Self {
+        Self { spread: true, ..self }
+    }
+
+    /// About how many bytes of vectors and columns a search of one query reads: for telling short ones.
+    pub(crate) fn expected_bytes(&self, pinned: &[Pinned]) -> usize {
+        let of = |pin: &Pinned| {
+            let bytes = pin.view.search_bytes(self.field, &self.params);
+            if self.bound.is_some() {
+                let of_filter = pin.view.rows() * FILTER_BYTES_PER_ROW;
+                bytes.saturating_mul(FILTERED_DETOUR).saturating_add(of_filter)
+            } else {
+                bytes
+            }
+        };
+        pinned.iter().map(of).fold(0, usize::saturating_add)
     }
 
     pub(crate) fn run(&self, opened: &Opened, pinned: &[Pinned], queries: &Queries) -> Result<SearchResult> {

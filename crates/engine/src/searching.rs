@@ -16,7 +16,7 @@ use crate::{
     error::Result,
     events::Event,
     opened::{Opened, Pinned},
-    search::{Plan, expected_bytes},
+    search::Plan,
     shared::Shared,
     types::{SearchRequest, SearchResult},
 };
@@ -45,10 +45,16 @@ impl Engine {
     /// As [`Self::search`].
     pub async fn search_here_if_short(&self, request: SearchRequest) -> Result<SearchResult> {
         let ready = self.ready(request)?;
-        if ready.is_short() {
-            ready.here()
-        } else {
-            ready.on_the_pool().await
+        if !ready.may_be_short() {
+            return Box::pin(ready.on_the_pool()).await;
+        }
+        // What waits is boxed: it would make room for itself in every search that does not.
+        match ready.here_if_short() {
+            Tried::Done(outcome) => outcome,
+            Tried::Long(long) => {
+                let (ready, plan) = *long;
+                Box::pin(ready.planned_on_the_pool(plan)).await
+            }
         }
     }
 
@@ -76,7 +82,8 @@ impl Engine {
         if let Some(opened) = collection.current() {
             return Ok(Arc::clone(&opened.schema));
         }
-        Ok(Arc::new(read_body(&collection).await?.schema.clone()))
+        let body = Box::pin(read_body(&collection)).await?;
+        Ok(Arc::new(body.schema.clone()))
     }
 
     /// Pins what the request is to see.
@@ -102,43 +109,87 @@ struct Ready {
     request: SearchRequest,
 }
 
+/// What came of a search that was to run here if it is short.
+enum Tried {
+    Done(Result<SearchResult>),
+    Long(Box<(Ready, Plan)>),
+}
+
 impl Ready {
-    /// Whether it is expected to take less than about half a millisecond.
-    fn is_short(&self) -> bool {
+    /// Whether it takes little to find out how long it takes, and what comes after the rows were found takes little too.
+    fn may_be_short(&self) -> bool {
         let request = &self.request;
         request.queries_count == 1
             && request.limit.saturating_add(request.offset) <= SHORT_HITS_MAX
             && request.params.range_filter.is_none()
             && request.filter.text.len() <= SHORT_FILTER_BYTES_MAX
             && request.filter.templates.is_empty()
-            && expected_bytes(&self.opened, &self.pinned, request) <= SHORT_BYTES_MAX
+    }
+
+    /// Runs it on the caller's thread if it is expected to take less than about half a millisecond.
+    fn here_if_short(self) -> Tried {
+        let tried = Shared::here(|| {
+            let plan = self.plan(false)?;
+            if plan.expected_bytes(&self.pinned) > SHORT_BYTES_MAX {
+                return Ok(Err(plan));
+            }
+            self.run(&plan).map(Ok)
+        });
+        let outcome = match tried {
+            Ok(Err(plan)) => return Tried::Long(Box::new((self, plan))),
+            Ok(Ok(found)) => Ok(found),
+            Err(error) => Err(error),
+        };
+        let outcome = checked(&self.shared, &self.opened, self.request.queries_count, outcome);
+        self.let_go();
+        Tried::Done(outcome)
     }
 
     fn here(self) -> Result<SearchResult> {
         let outcome = self.run_and_check(false);
+        self.let_go();
+        outcome
+    }
+
+    /// Drops it, aside if that may take a while.
+    fn let_go(self) {
         if !self.opened.usable() {
             // This may be the last to have its rows, and overwriting gigabytes takes a while.
             let shared = Arc::clone(&self.shared);
             shared.compute.spawn(move || drop(self));
         }
-        outcome
     }
 
     fn run_and_check(&self, spread: bool) -> Result<SearchResult> {
-        let outcome = Shared::here(|| self.run(spread));
+        let outcome = Shared::here(|| self.run(&self.plan(spread)?));
         checked(&self.shared, &self.opened, self.request.queries_count, outcome)
     }
 
     async fn on_the_pool(self) -> Result<SearchResult> {
+        // Checking and parsing too: a filter may be megabytes of ids.
+        self.checked_on_the_pool(|ready| ready.run(&ready.plan(true)?)).await
+    }
+
+    async fn planned_on_the_pool(self, plan: Plan) -> Result<SearchResult> {
+        self.checked_on_the_pool(move |ready| ready.run(&plan.spread())).await
+    }
+
+    async fn checked_on_the_pool(
+        self,
+        run: impl FnOnce(&Self) -> Result<SearchResult> + Send + 'static,
+    ) -> Result<SearchResult> {
         let (shared, opened) = (Arc::clone(&self.shared), Arc::clone(&self.opened));
         let queries = self.request.queries_count;
-        // Checking and parsing too: a filter may be megabytes of ids.
-        let outcome = shared.compute(move || self.run(true)).await;
+        let outcome = shared.compute(move || run(&self)).await;
         checked(&shared, &opened, queries, outcome)
     }
 
-    fn run(&self, spread: bool) -> Result<SearchResult> {
-        Plan::new(&self.opened, &self.request, spread)?.run(&self.opened, &self.pinned, &self.request.queries)
+    fn plan(&self, spread: bool) -> Result<Plan> {
+        Plan::new(&self.opened, &self.request, spread)
+    }
+
+    fn run(&self, plan: &Plan) -> Result<SearchResult> {
+        plan.run(&self.opened, &self.pinned, &self.request.queries)
     }
 }
 

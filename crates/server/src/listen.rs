@@ -1,10 +1,13 @@
 //! Sockets: HTTP/2 (gRPC) and HTTP/1.1 on one port, in the clear or over TLS.
 //!
-//! Connections are spread over [`ConnectionThreads`]. Searches are answered on their connection's thread; every other
-//! request is handed to the runtime that the port was opened on. What it deliberately does not do: it answers nothing;
-//! [`crate::rest::router`] and [`Searches`] do.
+//! Connections are spread over [`ConnectionThreads`], and move between them. Searches are answered on their connection's
+//! thread; every other request is handed to the runtime that the port was opened on. What it deliberately does not do: it
+//! answers nothing; [`crate::rest::router`] and [`Searches`] do.
 //!
-//! Start reading at [`serve`].
+//! Start reading at [`serve`], then `conversation`.
+
+mod at_once;
+mod conversation;
 
 use std::{
     io,
@@ -14,25 +17,10 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    http::StatusCode,
-    response::{IntoResponse as _, Response},
-};
-use futures::{FutureExt as _, future::BoxFuture};
-use hyper::{Request, body::Incoming, service::Service};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
+use axum::Router;
+use hyper_util::service::TowerToHyperService;
 use thiserror::Error;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
-    runtime::Handle,
-    sync::Semaphore,
-};
+use tokio::{net::TcpListener, runtime::Handle, sync::Semaphore};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -41,28 +29,17 @@ use tokio_rustls::{
         server::WebPkiClientVerifier,
     },
 };
-use tokio_util::{
-    sync::CancellationToken,
-    task::{AbortOnDropHandle, TaskTracker},
-};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    carried::{Carried, Connections, PARTING_MAX},
+    carried::Connections,
     rest::Searches,
-    threads::{ConnectionThreads, Seat, UnderWay},
+    threads::{ConnectionThreads, Socket},
 };
+use conversation::{About, Conversation, OfConnection};
 
 /// Most connections at a time; each holds a few tens of KiB of buffers.
 pub const CONNECTIONS_MAX: usize = 8_192;
-/// Most requests at a time on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 1_024;
-/// HTTP/2 flow control windows: a 64 MiB insert should not wait for round trips.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// Largest HTTP/2 frame taken: a hundred query vectors come in one piece, which is then read in place.
-const FRAME_BYTES_MAX: u32 = 256 << 10;
-/// How often an idle HTTP/2 client is asked whether it is there.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// A TLS handshake or HTTP/1.1 header that takes longer is given up.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// How long running requests may take after a stop was asked for.
@@ -208,32 +185,39 @@ pub(crate) async fn serve_known(
         // Small answers should not wait for more bytes.
         let _ = stream.set_nodelay(true);
         let seat = ConnectionThreads::of_this_process().and_then(ConnectionThreads::seat);
-        let thread = seat.as_ref().map_or_else(Handle::current, |seat| seat.runtime.clone());
+        let thread = seat
+            .as_ref()
+            .map_or_else(Handle::current, |seat| seat.runtime().clone());
         // Registered anew with its thread's reactor.
         let Ok(stream) = stream.into_std() else { continue };
-        let (tls, stop) = (tls.clone(), stop.clone());
+        let carried = connections.open();
         let requests = OfConnection {
             router: TowerToHyperService::new(router.clone()),
             searches: searches.clone(),
-            carried: connections.open(),
-            seat,
+            carried: carried.clone(),
+            seat: seat.clone(),
             runtime: Handle::current(),
         };
-        let conversation = async move {
-            let _permit = permit;
-            let Ok(stream) = TcpStream::from_std(stream) else {
-                return;
-            };
+        let about = About {
+            carried,
+            seat,
+            stop: stop.clone(),
+            conversations: conversations.clone(),
+            _room: permit,
+        };
+        let tls = tls.clone();
+        let begin = async move {
+            let Ok(stream) = Socket::new(stream) else { return };
             match tls {
-                None => converse(stream, requests, stop).await,
+                None => Conversation::new(stream, requests, about).go_on().await,
                 Some(acceptor) => {
                     if let Some(stream) = handshake(&acceptor, stream).await {
-                        converse(stream, requests, stop).await;
+                        Conversation::new(stream, requests, about).go_on().await;
                     }
                 }
             }
         };
-        conversations.spawn_on(conversation, &thread);
+        conversations.spawn_on(begin, &thread);
     }
     drop(listener);
     conversations.close();
@@ -244,7 +228,7 @@ pub(crate) async fn serve_known(
     }
 }
 
-async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+async fn handshake(acceptor: &TlsAcceptor, stream: Socket) -> Option<tokio_rustls::server::TlsStream<Socket>> {
     match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {
@@ -252,84 +236,5 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<tokio_ru
             None
         }
         Err(_) => None,
-    }
-}
-
-async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    requests: OfConnection,
-    stop: CancellationToken,
-) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(FRAME_BYTES_MAX)
-        .keep_alive_interval(KEEP_ALIVE);
-    let carried = requests.carried.clone();
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), requests));
-    let time_left = tokio::select! {
-        ended = connection.as_mut() => return note_end(ended),
-        () = stop.cancelled() => DRAIN_MAX,
-        () = carried.parting() => PARTING_MAX,
-    };
-    connection.as_mut().graceful_shutdown();
-    // Dropping the connection after that frees its buffers, whatever the client does.
-    match tokio::time::timeout(time_left, connection).await {
-        Ok(ended) => note_end(ended),
-        Err(_) => tracing::warn!("requests of a connection did not end in time and were cut off"),
-    }
-}
-
-fn note_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
-    if let Err(error) = ended {
-        tracing::debug!(error, "connection ended");
-    }
-}
-
-/// Gives each request what its connection carried, and a place to run.
-struct OfConnection {
-    router: TowerToHyperService<Router>,
-    /// What answers searches; `None`: nobody but the router.
-    searches: Option<Searches>,
-    carried: Carried,
-    seat: Option<Seat>,
-    /// For requests that may take long, or begin work that outlives their connection.
-    runtime: Handle,
-}
-
-impl Service<Request<Incoming>> for OfConnection {
-    type Response = Response;
-    type Error = std::convert::Infallible;
-    type Future = BoxFuture<'static, Result<Response, Self::Error>>;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        if let Some(seat) = &self.seat {
-            seat.used();
-        }
-        request.extensions_mut().insert(self.carried.clone());
-        if let Some(searches) = self.searches.as_ref().filter(|_| Searches::takes(&request)) {
-            let under_way = UnderWay::begin();
-            let answer = searches.clone().answer(request);
-            return async move {
-                let _under_way = under_way;
-                Ok(answer.await)
-            }
-            .boxed();
-        }
-        let task = AbortOnDropHandle::new(self.runtime.spawn(self.router.call(request)));
-        async move {
-            // It panicked, or the process is ending.
-            task.await
-                .unwrap_or_else(|_| Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response()))
-        }
-        .boxed()
     }
 }

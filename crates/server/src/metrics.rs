@@ -2,11 +2,14 @@
 //!
 //! Start reading at [`Metrics::render`].
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use saker_audit::{AuditCounts, CallOutcome};
 use saker_engine::{Engine, Event, EventSink, LockStatus};
@@ -18,6 +21,8 @@ pub struct Metrics {
     registry: Registry,
     rpcs: IntCounterVec,
     rpc_seconds: HistogramVec,
+    /// Those of searches that went well, which are counted most often.
+    searches_answered: OnceLock<(IntCounter, Histogram)>,
     rpcs_refused: IntCounterVec,
     rows_inserted: IntCounter,
     rows_deleted: IntCounter,
@@ -33,6 +38,9 @@ pub struct Metrics {
     resident_bytes: IntGauge,
     key_memory_bytes: IntGaugeVec,
 }
+
+/// The RPC of which there are most.
+const SEARCH: &str = "Search";
 
 /// Upper bounds of the latency buckets, in seconds: from a cached point query to a slow definition.
 const LATENCY_BUCKETS_SECONDS: [f64; 14] = [
@@ -102,6 +110,7 @@ impl Metrics {
                 &["rpc", "code"],
             )?,
             rpc_seconds,
+            searches_answered: OnceLock::new(),
             rpcs_refused: counters(
                 "saker_grpc_refused_total",
                 "requests that ended with a gRPC status instead of a Milvus answer, by rpc and gRPC status code",
@@ -133,8 +142,20 @@ impl Metrics {
     }
     /// A request was answered with this Milvus status code.
     pub fn rpc_answered(&self, rpc: &str, code: i32, took: Duration) {
-        self.rpcs.with_label_values(&[rpc, &code.to_string()]).inc();
-        self.rpc_seconds.with_label_values(&[rpc]).observe(took.as_secs_f64());
+        let of_rpc = || {
+            let count = self.rpcs.with_label_values(&[rpc, &code.to_string()]);
+            (count, self.rpc_seconds.with_label_values(&[rpc]))
+        };
+        let count = |(count, seconds): &(IntCounter, Histogram)| {
+            count.inc();
+            seconds.observe(took.as_secs_f64());
+        };
+        if rpc == SEARCH && code == 0 {
+            // Looked up once.
+            count(self.searches_answered.get_or_init(of_rpc));
+        } else {
+            count(&of_rpc());
+        }
     }
     /// A request ended with this gRPC status code.
     pub fn rpc_refused(&self, rpc: &str, status: &str) {

@@ -30,14 +30,19 @@ use hyper::{
 };
 use prost::Message as _;
 use saker_model::Limits;
-use saker_proto::milvus::{SearchRequest, milvus_service_server::MilvusService as _};
-use tonic::{Status, metadata::MetadataMap};
+use saker_proto::milvus::SearchRequest;
+use tonic::Status;
 
 use super::{
     grpc::{identified, refused},
     text_of,
 };
-use crate::{node::Node, rpc::Service};
+use crate::{
+    carried::Carried,
+    node::Node,
+    rpc::{Call, DATABASE_KEY, Service},
+    threads::UnderWay,
+};
 
 /// The path of searches.
 const PATH: &str = "/milvus.proto.milvus.MilvusService/Search";
@@ -76,10 +81,15 @@ impl Searches {
                 .is_none_or(|encoding| encoding.as_bytes() == b"identity")
     }
 
-    /// The answer to a request that it [takes](Self::takes).
-    pub(crate) async fn answer(self, request: Request<Incoming>) -> Response {
+    /// The answer to a request that it [takes](Self::takes), which is `under_way` until it is answered.
+    pub(crate) async fn answer(
+        self,
+        request: Request<Incoming>,
+        carried: Carried,
+        under_way: UnderWay,
+    ) -> Result<Response, Infallible> {
         let started = Instant::now();
-        match self.answer_or_refuse(request).await {
+        let answer = match self.answer_or_refuse(request, carried).await {
             Ok(message) => {
                 let mut response = Response::new(AnyBody::new(OneMessage(Some(message), false)));
                 let kind = HeaderValue::from_static("application/grpc");
@@ -91,20 +101,18 @@ impl Searches {
                 refused(&self.node, "Search", &code, started);
                 status.into_http()
             }
-        }
+        };
+        drop(under_way);
+        Ok(answer)
     }
 
-    async fn answer_or_refuse(&self, mut request: Request<Incoming>) -> Result<Bytes, Status> {
-        let authorization = text_of(request.headers(), header::AUTHORIZATION.as_str());
-        if let Some(user) = identified(&self.node, authorization).await? {
-            request.extensions_mut().insert(user);
-        }
-        let (parts, body) = request.into_parts();
-        let message = message_in(body).await?;
+    async fn answer_or_refuse(&self, request: Request<Incoming>, carried: Carried) -> Result<Bytes, Status> {
+        let headers = request.headers();
+        let user = identified(&self.node, text_of(headers, header::AUTHORIZATION.as_str())).await?;
+        let call = Call::new(text_of(headers, DATABASE_KEY), user, Some(carried));
+        let message = message_in(request.into_body()).await?;
         let message = SearchRequest::decode(message).map_err(|error| Status::internal(error.to_string()))?;
-        let metadata = MetadataMap::from_headers(parts.headers);
-        let request = tonic::Request::from_parts(metadata, parts.extensions, message);
-        Ok(message_out(&self.service.search(request).await?.into_inner()))
+        Ok(message_out(&self.service.searched(&call, message).await?))
     }
 }
 

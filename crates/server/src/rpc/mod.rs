@@ -44,6 +44,9 @@ use crate::{
 /// Name of the database that requests without one mean.
 pub const DEFAULT_DATABASE: &str = "default";
 
+/// Where the metadata name the database.
+pub(crate) const DATABASE_KEY: &str = "dbname";
+
 /// What a request carries beside its message.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -57,11 +60,19 @@ pub struct Call {
 
 impl Call {
     fn of<T>(request: &Request<T>) -> Self {
-        let database = request.metadata().get("dbname").and_then(|value| value.to_str().ok());
+        let database = request.metadata().get(DATABASE_KEY);
+        Self::new(
+            database.and_then(|value| value.to_str().ok()),
+            request.extensions().get::<User>().cloned(),
+            request.extensions().get::<Carried>().cloned(),
+        )
+    }
+    /// What came with a message, the database by [`DATABASE_KEY`].
+    pub(crate) fn new(database: Option<&str>, user: Option<User>, carried: Option<Carried>) -> Self {
         Self {
             database: database.filter(|name| !name.is_empty()).map(str::to_owned),
-            user: request.extensions().get::<User>().cloned(),
-            carried: request.extensions().get::<Carried>().cloned(),
+            user,
+            carried,
         }
     }
     /// The database that the request means: the one in its message, else in its metadata, else the default one.
@@ -130,12 +141,7 @@ impl Service {
         Self { node }
     }
 
-    fn answered<A: Answer>(
-        &self,
-        rpc: &'static str,
-        noted: Noted,
-        outcome: Result<A, Failure>,
-    ) -> Result<Response<A>, Status> {
+    fn answered<A: Answer>(&self, rpc: &'static str, noted: Noted, outcome: Result<A, Failure>) -> Result<A, Status> {
         let answer = match outcome {
             Ok(mut answer) => {
                 answer.set_status(failure::success());
@@ -156,7 +162,29 @@ impl Service {
         if answer.encoded_len() > Limits::MESSAGE_BYTES_MAX {
             return Err(crate::rest::too_large());
         }
-        Ok(Response::new(answer))
+        Ok(answer)
+    }
+
+    /// A search that came without the layers around this service.
+    pub(crate) async fn searched(
+        &self,
+        call: &Call,
+        request: milvus::SearchRequest,
+    ) -> Result<milvus::SearchResults, Status> {
+        let noted = Noted::of(&self.node, call, &request);
+        self.read("Search", noted, search::search(&self.node, call, request))
+            .await
+    }
+
+    /// What a read answers. A bug in one must not take the other requests of its connection with it.
+    async fn read<A: Answer>(
+        &self,
+        rpc: &'static str,
+        noted: Noted,
+        work: impl Future<Output = Result<A, Failure>>,
+    ) -> Result<A, Status> {
+        let outcome = AssertUnwindSafe(work).catch_unwind().await;
+        self.answered(rpc, noted, outcome.unwrap_or_else(|_| Err(no_answer())))
     }
 }
 
@@ -222,9 +250,7 @@ macro_rules! service {
                 let call = Call::of(&request);
                 let noted = Noted::of(&self.node, &call, request.get_ref());
                 let work = $read_by(&self.node, &call, request.into_inner());
-                // A bug in one read must not take the other requests of its connection with it.
-                let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(no_answer()));
-                self.answered($read_name, noted, outcome)
+                self.read($read_name, noted, work).await.map(Response::new)
             })*
             $(async fn $change(
                 &self,
@@ -235,7 +261,7 @@ macro_rules! service {
                 let node = Arc::clone(&self.node);
                 let message = request.into_inner();
                 let outcome = to_the_end(async move { $change_by(&node, &call, message).await }).await;
-                self.answered($change_name, noted, outcome)
+                self.answered($change_name, noted, outcome).map(Response::new)
             })*
         }
     };

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::Call;
 use crate::{
     node::Node,
-    threads::only_request_here,
+    threads::{Computing, may_compute_here},
     wire::{
         Failure,
         rows_out::{COUNT_FIELD, column_out, count_out, ids_out},
@@ -26,7 +26,7 @@ use crate::{
 pub(super) async fn search(node: &Node, call: &Call, request: SearchRequest) -> Result<SearchResults, Failure> {
     refuse_unsupported(&request)?;
     let database = call.database(&request.db_name);
-    let settings = search_settings(request.search_params)?;
+    let mut settings = search_settings(request.search_params)?;
     let schema = node
         .engine
         .collection_schema(&database, &request.collection_name)
@@ -46,10 +46,10 @@ pub(super) async fn search(node: &Node, call: &Call, request: SearchRequest) -> 
         field: field.name.clone(),
         queries,
         queries_count,
-        metric: settings.metric.clone(),
+        metric: settings.metric.take(),
         limit: settings.limit,
         offset: settings.offset,
-        params: settings.params.clone(),
+        params: std::mem::take(&mut settings.params),
         filter: filter_in(request.dsl, request.expr_template_values)?,
         output_fields: request.output_fields.clone(),
         round_decimal: settings.round_decimal,
@@ -61,11 +61,14 @@ pub(super) async fn search(node: &Node, call: &Call, request: SearchRequest) -> 
     if let Some(step) = step {
         iterator::narrow(&mut wanted, step)?;
     }
-    let mut found = if only_request_here() {
+    let here = may_compute_here();
+    let computing = Computing::begin();
+    let mut found = if here {
         node.engine.search_here_if_short(wanted).await?
     } else {
-        node.engine.search(wanted).await?
+        Box::pin(node.engine.search(wanted)).await?
     };
+    drop(computing);
     let iterator = match step {
         Some(step) => Some(iterator::finish(&mut found, step, settings.limit)),
         None => None,
