@@ -1,10 +1,17 @@
 //! Any bytes as a graph that is read in pieces: refused, or an index whose searches are safe and give exact scores.
 #![no_main]
 
+#[path = "patches.rs"]
+mod patches;
+
 use std::ops::Range;
+use std::sync::LazyLock;
+use std::sync::atomic::AtomicBool;
 
 use libfuzzer_sys::fuzz_target;
-use saker_index::{DiskGraph, DiskGraphLayout, DiskRows, IndexError, Metric, RowMask, distance};
+use saker_index::{
+    DiskGraph, DiskGraphLayout, DiskRows, GraphIndex, GraphParams, IndexError, Metric, RowMask, Vectors, distance,
+};
 
 const DIM: usize = 3;
 /// Rows that the bytes claim, as far as a fuzzer will go.
@@ -38,7 +45,22 @@ fn part(bytes: &[u8], range: Range<u64>) -> Option<&[u8]> {
     bytes.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
 }
 
+/// A sound graph.
+static SOUND: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let vectors = Vectors::new(DIM, (0..600).flat_map(Pieces::vector_of).collect()).expect("whole rows");
+    let params = GraphParams { degree: 6, ..GraphParams::default() };
+    let graph = GraphIndex::build(vectors, Metric::L2, &params, 1, &|_| (), &AtomicBool::new(false)).expect("a graph");
+    let mut bytes = Vec::new();
+    let put = |part: &[u8]| {
+        bytes.extend_from_slice(part);
+        Ok::<_, ()>(())
+    };
+    DiskGraph::write(&graph, 0, put).expect("memory takes all");
+    bytes
+});
+
 fuzz_target!(|data: &[u8]| {
+    let data = &*patches::patched(data, &SOUND);
     let Some((head, _)) = data.split_first_chunk::<{ DiskGraphLayout::BYTES }>() else { return };
     let rows = u32::from_le_bytes([head[16], head[17], head[18], head[19]]) as usize;
     if rows > ROWS_MAX {

@@ -20,7 +20,7 @@ use crate::{
     index_types,
     opened::Opened,
     residency::{on_disk, serves},
-    scalar_types::scalar_target,
+    scalar_types::{scalar_target, word_indexes},
     shared::Shared,
     sparse_types::drop_ratio_build,
 };
@@ -92,7 +92,8 @@ impl Opened {
         let body = self.body.load_full();
         let state = self.manifest.lock().await;
         let rows_min = self.shared.config.index_rows_min as u64;
-        let graphs = || body.indexes.iter().filter(|spec| spec.kind.has_file());
+        let words: Vec<IndexSpec> = word_indexes(&body.schema).collect();
+        let graphs = || body.indexes.iter().chain(&words).filter(|spec| spec.kind.has_file());
         let on_disk = on_disk(&body);
         state
             .manifest
@@ -223,7 +224,10 @@ impl Opened {
         let mut state = self.manifest.lock().await;
         let mut next = state.manifest.clone();
         let body = self.body.load_full();
-        let wanted = body.indexes.contains(&entry.spec);
+        let is_wanted = |spec: &IndexSpec| {
+            body.indexes.contains(spec) || word_indexes(&body.schema).any(|of_words| of_words == *spec)
+        };
+        let wanted = is_wanted(&entry.spec);
         let Some(place) = next
             .segments
             .iter_mut()
@@ -236,7 +240,7 @@ impl Opened {
         };
         // A JSON field has an index for each of several paths.
         let replaced = |built: &IndexEntry| {
-            built.spec.field == entry.spec.field && (built.spec == entry.spec || !body.indexes.contains(&built.spec))
+            built.spec.field == entry.spec.field && (built.spec == entry.spec || !is_wanted(&built.spec))
         };
         let (old, kept) = place.indexes.drain(..).partition(replaced);
         place.indexes = kept;

@@ -388,7 +388,10 @@ impl Engine {
             partition: segment.partition,
             rows: segment.rows,
             sealed: true,
-            indexes: segment.indexes.iter().map(|index| index.spec.name.clone()).collect(),
+            indexes: (segment.indexes.iter())
+                .map(|index| index.spec.name.clone())
+                .filter(|name| !name.is_empty())
+                .collect(),
         });
         let mut all: Vec<_> = sealed.collect();
         drop(state);

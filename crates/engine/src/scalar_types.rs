@@ -19,6 +19,8 @@ const BITMAP: &str = "BITMAP";
 const STL_SORT: &str = "STL_SORT";
 const TRIE: &str = "TRIE";
 const NGRAM: &str = "NGRAM";
+/// Of [`word_indexes`]; not a name that a request may give.
+const WORDS: &str = "WORDS";
 const NAMES: &[&str] = &[AUTOINDEX, INVERTED, BITMAP, STL_SORT, TRIE, NGRAM];
 
 /// Where in the documents of a JSON field the values are.
@@ -58,6 +60,19 @@ pub(crate) fn scalar_index(
     Ok((IndexKind::Scalar, shown))
 }
 
+/// The indexes that nobody defines and no list shows: of the words of each field that `text_match` may be asked of.
+pub(crate) fn word_indexes(schema: &CollectionSchema) -> impl Iterator<Item = IndexSpec> + '_ {
+    let matched = schema.fields.iter().filter(|field| field.is_matched());
+    matched.map(|field| IndexSpec {
+        name: String::new(),
+        field: field.id,
+        kind: IndexKind::Scalar,
+        type_name: WORDS.to_owned(),
+        metric: None,
+        params: Default::default(),
+    })
+}
+
 /// What an index is built of.
 ///
 /// # Errors
@@ -65,6 +80,10 @@ pub(crate) fn scalar_index(
 pub(crate) fn scalar_target(schema: &CollectionSchema, spec: &IndexSpec) -> Result<IndexTarget> {
     let field = schema.field_by_id(spec.field);
     let field = field.ok_or_else(|| Error::internal(format!("index of field {}, which is not there", spec.field)))?;
+    if spec.type_name == WORDS {
+        let words = IndexTarget::of_words(field);
+        return words.ok_or_else(|| Error::internal(format!("field {}, whose words are not matched", spec.field)));
+    }
     target(schema, field, &Given::new(&spec.params)?)
 }
 

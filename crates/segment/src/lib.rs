@@ -24,6 +24,8 @@ mod disk;
 mod encoding;
 mod error;
 mod file;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod growing;
 mod index;
 mod lists;

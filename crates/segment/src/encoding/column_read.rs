@@ -83,6 +83,17 @@ pub(crate) fn decode_column(opened: &Opened<'_>, expected: &Expected) -> Result<
     Ok(decode_bytes(&opened.whole()?, expected)?)
 }
 
+/// Decodes the plaintext of a column file, in pieces of `piece` bytes if its type is decoded so.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn decode_column_bytes(bytes: &[u8], expected: &Expected, piece: usize) -> Result<Column, &'static str> {
+    if expected.data_type.is_vector() && expected.data_type != DataType::SparseFloatVector {
+        let mut decoder = VectorDecoder::new(expected, bytes.len() as u64)?;
+        bytes.chunks(piece.max(1)).try_for_each(|bytes| decoder.push(bytes))?;
+        return decoder.finish();
+    }
+    decode_bytes(bytes, expected)
+}
+
 /// The timestamps of a column that was decoded as such.
 pub(crate) fn into_timestamps(column: Column) -> Vec<u64> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the type was checked while decoding")]

@@ -48,7 +48,7 @@ impl ColumnHeader {
             dim: 0,
         }
     }
-    fn to_bytes(&self, flags: u8) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self, flags: u8) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(super::HEADER_BYTES);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());

@@ -34,7 +34,7 @@ pub(crate) fn decode_deletes(opened: &Opened<'_>, segment: SegmentId, rows: usiz
     Ok(decode_bytes(&opened.whole()?, segment, rows)?)
 }
 
-pub(super) fn decode_bytes(bytes: &[u8], segment: SegmentId, rows: usize) -> Result<DeletedRows, &'static str> {
+pub(crate) fn decode_bytes(bytes: &[u8], segment: SegmentId, rows: usize) -> Result<DeletedRows, &'static str> {
     let mut reader = Reader(bytes);
     if reader.array()? != *MAGIC {
         return Err("it holds no deletes");

@@ -9,8 +9,12 @@ mod column_write;
 mod deletes;
 mod index;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use column_read::decode_column_bytes;
 pub(crate) use column_read::{Expected, decode_column, decode_vector_head, into_timestamps};
 pub(crate) use column_write::{ColumnHeader, encode_column};
+#[cfg(feature = "fuzzing")]
+pub(crate) use deletes::decode_bytes as decode_deletes_bytes;
 pub(crate) use deletes::{decode_deletes, encode_deletes};
 pub(crate) use index::{
     IndexHeader, IndexPart, decode_disk_index, decode_index, decode_scalar_index, scalar_index_header,
