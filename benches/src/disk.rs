@@ -23,6 +23,10 @@ use saker_model::{CollectionSchema, Column, ColumnData, ConsistencyLevel, DataTy
 use saker_storage::EmbeddedStores;
 use saker_testing::ScriptedKms;
 
+/// As in the server: what is large and free goes back to the system.
+#[global_allocator]
+static ALLOCATOR: saker_arena::Heap = saker_arena::Heap;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const DATABASE: &str = "bench";

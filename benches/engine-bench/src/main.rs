@@ -31,6 +31,10 @@ use serde_json::{Value, json};
 
 use npy::{Array, Failure};
 
+/// As in the server: what is large and free goes back to the system.
+#[global_allocator]
+static ALLOCATOR: saker_arena::Heap = saker_arena::Heap;
+
 const DATABASE: &str = "bench";
 const COLLECTION: &str = "bench";
 const K: usize = 10;

@@ -6,15 +6,20 @@
 //! them from whoever may read the process's memory. Where the system allows no more locked memory (`RLIMIT_MEMLOCK`), keys
 //! are kept in pages that are not locked rather than not at all: that is logged once and stands in [`status`].
 //!
-//! Beside it, a way to overwrite what calls have left on the stack: [`leaving_no_trace`].
+//! Beside it, a way to overwrite what calls have left on the stack: [`leaving_no_trace`], and the process's allocator,
+//! which gives back what is not used: [`Heap`].
 //!
 //! Start reading at [`Slot`]; `pages` has the system calls. Beside `index` this is the only crate of the workspace that
 //! may contain `unsafe`.
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod code;
+mod heap;
 mod pages;
 mod slots;
 mod stack;
 
+pub use heap::{Heap, give_back, kept_bytes};
 pub use stack::{STACK_BYTES, leaving_no_trace, overwrite_stack};
 
 use std::sync::{Mutex, PoisonError};

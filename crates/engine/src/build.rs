@@ -138,6 +138,8 @@ impl Opened {
         self.progress_of(id, field, Some(Arc::clone(&progress)));
         let outcome = self.build_and_store(&segment, spec, progress).await;
         self.progress_of(id, field, None);
+        drop(segment);
+        Shared::tidy_memory();
         outcome?;
         let millis = self.shared.config.clock.monotonic_ms().saturating_sub(started);
         self.shared.emit(&Event::IndexBuilt {

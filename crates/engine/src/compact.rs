@@ -59,7 +59,7 @@ impl Opened {
             let deleted = memory.sealed.iter();
             deleted.map(|(id, segment)| (*id, segment.deleted() as u64)).collect()
         };
-        let bytes_max = self.shared.config.segment_bytes_max as u64;
+        let bytes_max = self.segment_bytes_max() as u64;
         let state = self.manifest.lock().await;
         let mut by_partition: BTreeMap<PartitionId, Candidates<'_>> = BTreeMap::new();
         for segment in &state.manifest.segments {

@@ -50,7 +50,7 @@ impl Default for EngineConfig {
             kms_calls_per_second: 200,
             default_key: None,
             segment_bytes_max: 512 << 20,
-            disk_segment_bytes_max: 64 << 20,
+            disk_segment_bytes_max: 32 << 20,
             frame_cache_bytes_max: 128 << 20,
             rest_ms: 10_000,
             log_segment_bytes_max: 64 << 20,

@@ -70,6 +70,7 @@ impl Opened {
         })
         .await?;
         self.load_newer_indexes().await?;
+        Shared::tidy_memory();
         self.check()
     }
 

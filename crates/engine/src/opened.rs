@@ -14,7 +14,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use saker_keyring::{Lease, Unverified};
+use saker_keyring::{Lease, Unverified, give_back_memory};
 use saker_model::{CollectionId, CollectionSchema, FieldId, PartitionId, PrimaryKey, RowBatch, SegmentId, Timestamp};
 use saker_segment::{GrowingSegment, SealedSegment, SegmentView};
 use saker_storage::StreamId;
@@ -181,7 +181,10 @@ impl Opened {
         self.tasks.close();
         let decoded = std::mem::take(&mut *self.memory_mut());
         // Gigabytes may have to be overwritten: not on a thread that has other zones to lock.
-        self.shared.compute.spawn(move || drop(decoded));
+        self.shared.compute.spawn(move || {
+            drop(decoded);
+            give_back_memory();
+        });
         self.shared.overwrite_compute_stacks();
     }
     /// Stops its tasks. What is decoded stays for readers that have it, and for whoever took it over.

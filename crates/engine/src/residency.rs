@@ -3,7 +3,7 @@
 //! Milvus's names decide: an index of type `DISKANN`, or `mmap.enabled` on an index, a field or a collection, the nearest of
 //! them. Vectors and graph of a field are together, on disk or in memory.
 
-use saker_model::{DataType, FieldId, FieldSchema, IndexSpec};
+use saker_model::{DataType, FieldId, FieldSchema, IndexKind, IndexSpec};
 use saker_segment::{IndexEntry, Residency};
 
 use crate::{
@@ -84,8 +84,11 @@ pub(crate) fn loaded(collection: &str) -> Error {
 impl Opened {
     /// Where the vectors of its segments are kept.
     pub(crate) fn residency(&self) -> Residency {
+        let body = self.body.load();
+        let graphs = body.indexes.iter().filter(|index| index.kind == IndexKind::Graph);
         Residency {
-            on_disk: on_disk(&self.body.load()),
+            on_disk: on_disk(&body),
+            packed: graphs.map(|index| index.field).collect(),
             cache: std::sync::Arc::clone(&self.shared.frames),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use saker_keyring::{KeyService, Lease, STACK_BYTES, leaving_no_trace, overwrite_stack};
+use saker_keyring::{KeyService, Lease, STACK_BYTES, give_back_memory, leaving_no_trace, overwrite_stack};
 use saker_storage::{Log, MetaStore, ObjectStore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -21,6 +21,10 @@ const LAST_PARTS_MAX: std::time::Duration = std::time::Duration::from_secs(3);
 /// Niceness of threads that build indexes: on a busy processor they get about a tenth of what others get, and nobody
 /// who has something to do waits for them. Not less than that, for a server that is never idle needs indexes too.
 const BACKGROUND_NICE: i32 = 10;
+
+/// Niceness of threads of the blocking pool once they have written rows: searches, which run elsewhere, go first, and on a
+/// busy processor writes get about a third of what they get.
+const WRITE_NICE: i32 = 5;
 
 /// Shared by all parts; owns the background tasks.
 pub(crate) struct Shared {
@@ -77,7 +81,12 @@ impl Shared {
     }
     /// Runs CPU work on the blocking pool.
     pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        match tokio::task::spawn_blocking(|| leaving_no_trace::<STACK_BYTES, _>(work)).await {
+        let work = || {
+            // Where the system refuses, or the thread gives way more than that already, the work is done all the same.
+            let _ = rustix::process::setpriority_process(None, WRITE_NICE);
+            leaving_no_trace::<STACK_BYTES, _>(work)
+        };
+        match tokio::task::spawn_blocking(work).await {
             Ok(outcome) => outcome,
             Err(error) if error.is_cancelled() => Err(Error::new(
                 crate::ErrorKind::ShuttingDown,
@@ -109,7 +118,14 @@ impl Shared {
     }
     /// Drops something large on the blocking pool: it is overwritten, and nobody should wait for that.
     pub(crate) fn drop_aside<T: Send + 'static>(large: T) {
-        drop(tokio::task::spawn_blocking(move || drop(large)));
+        drop(tokio::task::spawn_blocking(move || {
+            drop(large);
+            give_back_memory();
+        }));
+    }
+    /// Lets the system have the memory that a large job, which is over, has left free.
+    pub(crate) fn tidy_memory() {
+        drop(tokio::task::spawn_blocking(give_back_memory));
     }
     /// Overwrites what searches have left on the stacks of the compute pool: parts of them run on other threads than
     /// [`Self::compute`] itself. Each thread does it when it has nothing else to do; again a little later, for parts

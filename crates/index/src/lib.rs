@@ -17,6 +17,7 @@ mod flat;
 mod graph;
 mod kernel;
 mod metric;
+mod packed;
 mod sparse;
 mod vectors;
 
@@ -26,6 +27,7 @@ pub use error::IndexError;
 pub use flat::{distance, exact_search, flat_search};
 pub use graph::{CodeBits, GraphIndex, GraphParams, ListIndex};
 pub use metric::{Hit, Metric, RowMask};
+pub use packed::PackedRow;
 pub use sparse::{
     Bm25, Pairs, SparseIndex, SparseKind, SparseScoring, shortened, sparse_flat_search, sparse_length, sparse_score,
 };

@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroize;
 
-use crate::{IndexError, Metric, kernel};
+use crate::{
+    IndexError, Metric, kernel,
+    packed::{PackedRow, PackedRows},
+};
 
 /// Type of the elements of dense rows. Every value of every type is exactly a value of `f32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +37,8 @@ pub enum Elements<'a> {
     Bf16(&'a [u16]),
     /// See [`Element::I8`].
     I8(&'a [i8]),
+    /// A row of [`Element::F32`], packed.
+    Packed(PackedRow<'a>),
 }
 
 /// Row-major dense vectors, immutable and cheap to clone. They are customer plaintext: the buffer is overwritten with
@@ -82,7 +87,7 @@ impl Vectors {
         if dim == 0 || dim > IndexError::DIMENSION_MAX {
             return Err(IndexError::Dimension { dim });
         }
-        let len = data.elements().len();
+        let len = data.len();
         if !len.is_multiple_of(dim) {
             return Err(IndexError::PartialRow { dim, len });
         }
@@ -104,16 +109,25 @@ impl Vectors {
     pub fn concat(parts: &[&Self]) -> Result<Self, IndexError> {
         macro_rules! joined {
             ($variant:ident) => {{
-                let len = parts.iter().map(|part| part.elements().len()).sum();
+                let len = parts.iter().map(|part| part.rows * part.dim).sum();
                 let mut all = zeroize::Zeroizing::new(kernel::room_for_random_access(len));
                 for part in parts {
-                    match part.elements() {
-                        Elements::$variant(values) => all.extend_from_slice(values),
-                        _ => return Err(IndexError::Unlike),
+                    match &*part.data {
+                        Wiped::$variant(values) => all.extend_from_slice(values),
+                        _ => joined!(row by row, part, all, $variant),
                     }
                 }
                 Wiped::$variant(std::mem::take(&mut *all))
             }};
+            (row by row, $part:expr, $all:expr, F32) => {
+                match &*$part.data {
+                    Wiped::Packed(rows) => (0..rows.rows()).for_each(|row| rows.row(row).widen_onto(&mut $all)),
+                    _ => return Err(IndexError::Unlike),
+                }
+            };
+            (row by row, $part:expr, $all:expr, $variant:ident) => {
+                return Err(IndexError::Unlike)
+            };
         }
         let first = parts.first().ok_or(IndexError::Unlike)?;
         if parts.iter().any(|part| part.dim != first.dim) {
@@ -126,6 +140,21 @@ impl Vectors {
             Element::I8 => joined!(I8),
         };
         Self::of(first.dim, data)
+    }
+
+    /// The same rows in less memory, bit by bit as they were, if they are 32-bit floats that lend themselves to it. A row
+    /// takes a little longer to be read.
+    #[must_use]
+    pub fn packed(&self) -> Option<Self> {
+        let Wiped::F32(values) = &*self.data else {
+            return None;
+        };
+        let packed = PackedRows::pack(self.dim, values)?;
+        Some(Self {
+            dim: self.dim,
+            rows: self.rows,
+            data: Arc::new(Wiped::Packed(packed)),
+        })
     }
 
     /// Values in one row.
@@ -143,13 +172,12 @@ impl Vectors {
     /// Type of the elements.
     #[must_use]
     pub fn element(&self) -> Element {
-        self.data.elements().element()
-    }
-
-    /// All rows, one after another.
-    #[must_use]
-    pub fn elements(&self) -> Elements<'_> {
-        self.data.elements()
+        match &*self.data {
+            Wiped::F32(_) | Wiped::Packed(_) => Element::F32,
+            Wiped::F16(_) => Element::F16,
+            Wiped::Bf16(_) => Element::Bf16,
+            Wiped::I8(_) => Element::I8,
+        }
     }
 
     /// Row `i` in its own type.
@@ -165,6 +193,7 @@ impl Vectors {
             Wiped::F16(values) => Elements::F16(&values[range]),
             Wiped::Bf16(values) => Elements::Bf16(&values[range]),
             Wiped::I8(values) => Elements::I8(&values[range]),
+            Wiped::Packed(rows) => Elements::Packed(rows.row(i)),
         }
     }
 
@@ -197,7 +226,7 @@ impl Vectors {
     /// All rows of 32-bit elements.
     #[cfg(test)]
     pub(crate) fn as_slice(&self) -> &[f32] {
-        let Elements::F32(values) = self.elements() else {
+        let Wiped::F32(values) = &*self.data else {
             panic!("{:?} where a test wants f32", self.element());
         };
         values
@@ -206,7 +235,12 @@ impl Vectors {
     /// Bytes of all rows.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.elements().bytes()
+        match &*self.data {
+            Wiped::F32(values) => size_of_val(values.as_slice()),
+            Wiped::F16(values) | Wiped::Bf16(values) => size_of_val(values.as_slice()),
+            Wiped::I8(values) => values.len(),
+            Wiped::Packed(rows) => rows.bytes(),
+        }
     }
 }
 
@@ -215,7 +249,7 @@ impl Elements<'_> {
     #[must_use]
     pub fn element(self) -> Element {
         match self {
-            Self::F32(_) => Element::F32,
+            Self::F32(_) | Self::Packed(_) => Element::F32,
             Self::F16(_) => Element::F16,
             Self::Bf16(_) => Element::Bf16,
             Self::I8(_) => Element::I8,
@@ -229,6 +263,7 @@ impl Elements<'_> {
             Self::F32(values) => values.len(),
             Self::F16(values) | Self::Bf16(values) => values.len(),
             Self::I8(values) => values.len(),
+            Self::Packed(row) => row.len(),
         }
     }
 
@@ -245,6 +280,7 @@ impl Elements<'_> {
             Self::F32(values) => size_of_val(values),
             Self::F16(values) | Self::Bf16(values) => size_of_val(values),
             Self::I8(values) => size_of_val(values),
+            Self::Packed(row) => row.bytes(),
         }
     }
 
@@ -256,6 +292,7 @@ impl Elements<'_> {
             Self::F16(values) => out.extend(values.iter().map(|&bits| kernel::f16_to_f32(bits))),
             Self::Bf16(values) => out.extend(values.iter().map(|&bits| kernel::bf16_to_f32(bits))),
             Self::I8(values) => out.extend(values.iter().map(|&value| f32::from(value))),
+            Self::Packed(row) => row.widen_onto(out),
         }
     }
 
@@ -274,6 +311,7 @@ impl Elements<'_> {
             Self::F32(values) => lines(values, bytes_max),
             Self::F16(values) | Self::Bf16(values) => lines(values, bytes_max),
             Self::I8(values) => lines(values, bytes_max),
+            Self::Packed(row) => lines(&row.packed().0[..row.bytes()], bytes_max),
         }
     }
 }
@@ -325,6 +363,20 @@ impl<'a> Scorer<'a> {
             Elements::F16(row) => score!(row, kernel::f16::l2, kernel::f16::dot, kernel::f16::dot_and_square),
             Elements::Bf16(row) => score!(row, kernel::bf16::l2, kernel::bf16::dot, kernel::bf16::dot_and_square),
             Elements::I8(row) => score!(row, kernel::int8::l2, kernel::int8::dot, kernel::int8::dot_and_square),
+            Elements::Packed(row) if row.is_whole() => self.score_packed(row),
+            Elements::Packed(row) => row.with_values(|values| self.score(Elements::F32(values))),
+        }
+    }
+
+    fn score_packed(&self, row: PackedRow<'_>) -> f32 {
+        let (bytes, highest) = row.packed();
+        match self.metric {
+            Metric::L2 => kernel::packed::l2(self.query, bytes, highest),
+            Metric::Ip => kernel::packed::dot(self.query, bytes, highest),
+            Metric::Cosine => {
+                let (dot, row_squared) = kernel::packed::dot_and_square(self.query, bytes, highest);
+                crate::flat::cosine(dot, self.query_squared, row_squared)
+            }
         }
     }
 
@@ -344,15 +396,18 @@ enum Wiped {
     F16(Vec<u16>),
     Bf16(Vec<u16>),
     I8(Vec<i8>),
+    /// Wipes itself.
+    Packed(PackedRows),
 }
 
 impl Wiped {
-    fn elements(&self) -> Elements<'_> {
+    /// Number of values.
+    fn len(&self) -> usize {
         match self {
-            Self::F32(values) => Elements::F32(values),
-            Self::F16(values) => Elements::F16(values),
-            Self::Bf16(values) => Elements::Bf16(values),
-            Self::I8(values) => Elements::I8(values),
+            Self::F32(values) => values.len(),
+            Self::F16(values) | Self::Bf16(values) => values.len(),
+            Self::I8(values) => values.len(),
+            Self::Packed(rows) => rows.dim() * rows.rows(),
         }
     }
 }
@@ -363,6 +418,7 @@ impl Drop for Wiped {
             Self::F32(values) => values.zeroize(),
             Self::F16(values) | Self::Bf16(values) => values.zeroize(),
             Self::I8(values) => values.zeroize(),
+            Self::Packed(_) => {}
         }
     }
 }
@@ -390,13 +446,38 @@ mod tests {
     }
 
     #[test]
+    fn packed_rows_are_the_same_in_less_memory_and_are_joined_as_such() {
+        let values: Vec<f32> = (0..64 * 2_048).map(|value| (value % 1_000) as f32 / 7.0).collect();
+        let rows = Vectors::new(64, values).unwrap();
+        let packed = rows.packed().unwrap();
+        assert_eq!(
+            (packed.dim(), packed.rows(), packed.element()),
+            (64, 2_048, Element::F32)
+        );
+        assert!(packed.bytes() < rows.bytes() * 9 / 10);
+        let joined = Vectors::concat(&[&packed, &rows, &packed]).unwrap();
+        let mut buffer = Vec::new();
+        for row in [0, 1, 63, 2_047] {
+            assert_eq!(packed.row_f32(row, &mut buffer), rows.row(row));
+            assert_eq!(joined.row(row), rows.row(row));
+            assert_eq!(joined.row(row + 2 * 2_048), rows.row(row));
+        }
+        assert!(packed.packed().is_none());
+        assert!(Vectors::of_i8(64, vec![1; 64 * 2_048]).unwrap().packed().is_none());
+    }
+
+    #[test]
     fn parts_are_joined_in_order_if_they_are_alike() {
         let (a, b) = (
             Vectors::of_i8(2, vec![1, 2]).unwrap(),
             Vectors::of_i8(2, vec![3, 4, 5, 6]).unwrap(),
         );
         let joined = Vectors::concat(&[&a, &b]).unwrap();
-        assert_eq!(joined.elements(), Elements::I8(&[1, 2, 3, 4, 5, 6]));
+        let rows: Vec<_> = (0..3).map(|row| joined.row_elements(row)).collect();
+        assert_eq!(
+            rows,
+            [Elements::I8(&[1, 2]), Elements::I8(&[3, 4]), Elements::I8(&[5, 6])]
+        );
         let (wide, long) = (
             Vectors::new(2, vec![1.0, 2.0]).unwrap(),
             Vectors::of_i8(1, vec![1]).unwrap(),

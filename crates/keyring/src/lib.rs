@@ -28,7 +28,7 @@ mod zone;
 mod zone_record;
 
 /// For work on what was opened, as the ciphers do it for theirs.
-pub use saker_arena::{STACK_BYTES, leaving_no_trace, overwrite_stack};
+pub use saker_arena::{STACK_BYTES, give_back as give_back_memory, leaving_no_trace, overwrite_stack};
 
 pub use blob::{BlobKey, random_key};
 pub use calls::{CallObserver, CallReason, KeyCall, KeyOperation, ObserverSlot};
@@ -37,7 +37,7 @@ pub use file::{FileIdentity, FileOpener, FileSealer, FrameSize, KeptFile, Unveri
 pub use header::{HEADER_BYTES, HEADER_FIXED_BYTES, wrapping_version};
 pub use ids::{FileId, FileKind, ZoneId, ZoneKeyVersion};
 pub use lease::{LeaseMachine, LeasePolicy, LeasePolicyError, LeaseState, LockReason, Question, Transition};
-pub use log::{LogOpener, LogSealer, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES};
+pub use log::{LogOpener, LogSealer, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES, RECORD_ROOM_BYTES};
 pub use root_key::{KeyProvider, Pkcs11Key, RootKeyId, RootKeyIdError, VaultKey};
 pub use sealed::{SealedHeader, SealedLogHeader, SealedObject, SealedRecord, SealedValue, Unverified};
 pub use secret::PlainKey;

@@ -340,11 +340,19 @@ impl VectorRows {
                 let dim = $vectors.dim();
                 let mut data = Vec::with_capacity(rows.len() * dim);
                 for &row in rows {
-                    if let Elements::$variant(values) = $vectors.row_elements(row) {
-                        data.extend_from_slice(values);
+                    match $vectors.row_elements(row) {
+                        Elements::$variant(values) => data.extend_from_slice(values),
+                        packed => dense!(widened $variant, packed, data),
                     }
                 }
                 ColumnData::$column { dim, data }
+            }};
+            (widened F32, $row:expr, $data:expr) => {
+                $row.widen_onto(&mut $data)
+            };
+            // Only 32-bit floats are packed.
+            (widened $variant:ident, $row:expr, $data:expr) => {{
+                let _ = $row;
             }};
         }
         Ok(match self {

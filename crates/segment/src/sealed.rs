@@ -114,7 +114,12 @@ impl SealedSegment {
             let vectors = if residency.on_disk.contains(&field.id) {
                 VectorRows::Disk(vectors)
             } else {
-                let read = move || vectors.read(0..vectors.rows());
+                let is_packed = residency.packed.contains(&field.id);
+                let read = move || {
+                    let read = vectors.read(0..vectors.rows())?;
+                    let packed = if is_packed { read.packed() } else { None };
+                    Ok::<_, SegmentError>(packed.unwrap_or(read))
+                };
                 let read = tokio::task::spawn_blocking(|| leaving_no_trace::<STACK_BYTES, _>(read));
                 VectorRows::Dense(read.await.map_err(|_| SegmentError::Stopped)??)
             };

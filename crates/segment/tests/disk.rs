@@ -33,6 +33,7 @@ const SEALED_FRAME: usize = 4_096 + 28;
 fn on_disk(cache_bytes: usize) -> Residency {
     Residency {
         on_disk: vec![VECTOR],
+        packed: Vec::new(),
         cache: FrameCache::new(cache_bytes),
     }
 }
@@ -220,6 +221,7 @@ async fn every_dense_type_with_and_without_nulls() {
         let residency = Residency {
             // Also fields that cannot stay on disk: those are in memory then.
             on_disk: fields.clone(),
+            packed: Vec::new(),
             cache: FrameCache::new(1 << 20),
         };
         let disk = SealedSegment::open(
@@ -654,4 +656,49 @@ async fn an_index_for_the_other_place_is_not_used() {
         assert_eq!(of(&disk), of(&memory));
     }
     assert_eq!(exact.len(), 5);
+}
+
+#[tokio::test]
+async fn packed_rows_are_found_taken_and_written_again_as_plain_ones_are() {
+    const ROWS: usize = 2_048;
+    let stored = Stored::new(ROWS, 64, None).await;
+    let (world, schema) = (&stored.world, &stored.schema);
+    let residency = Residency {
+        packed: vec![VECTOR],
+        ..Residency::memory()
+    };
+    let (lease, store) = (&world.lease, &world.store);
+    let packed = SealedSegment::open(lease, store, PREFIX, Arc::clone(schema), &stored.manifest, &residency);
+    let packed = packed.await.unwrap();
+    let plain = world.load(schema, &stored.manifest).await.unwrap();
+    let bytes = |segment: &Arc<SealedSegment>| segment.vectors(VECTOR).unwrap().bytes();
+    assert_eq!(bytes(&plain), 4 * 64 * ROWS);
+    assert!(bytes(&packed) < bytes(&plain) * 9 / 10, "{}", bytes(&packed));
+
+    let some = [0, 5, 2_047, 9];
+    let taken = |segment: &Arc<SealedSegment>| segment.snapshot().take(&[VECTOR], &some).unwrap().remove(0).data;
+    assert_eq!(taken(&packed), taken(&plain));
+    for metric in METRICS {
+        for query in &stored.queries {
+            let (found, expected) = (
+                search(&packed, query, &params(metric, 10)).unwrap(),
+                search(&plain, query, &params(metric, 10)).unwrap(),
+            );
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!((found.score - expected.score).abs() < 1e-4, "{metric:?}");
+            }
+            assert_eq!(found.len(), expected.len());
+        }
+    }
+
+    let rows = vec![ChunkRows {
+        chunk: Arc::clone(packed.chunk()),
+        rows: None,
+    }];
+    let again = write_segment(lease, store, "zone/again", SEGMENT, PartitionId(3), schema, rows);
+    let again = again.await.unwrap();
+    let again = SealedSegment::load(lease, store, "zone/again", Arc::clone(schema), &again)
+        .await
+        .unwrap();
+    assert_eq!(taken(&again), taken(&plain));
 }

@@ -12,6 +12,7 @@ mod narrow;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub(crate) mod nibbles;
+pub(crate) mod packed;
 mod pages;
 mod scalar;
 #[cfg(test)]

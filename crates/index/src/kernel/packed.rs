@@ -105,22 +105,27 @@ pub(crate) mod scalar {
 
     pub(crate) fn unpack(row: &[u8], highest: &[u32], out: &mut [f32]) {
         for ((out, bytes), highest) in out.chunks_mut(BLOCK).zip(loads(row)).zip(highest.as_chunks().0) {
-            out.iter_mut().zip(block(bytes, highest)).for_each(|(out, value)| *out = value);
+            out.iter_mut()
+                .zip(block(bytes, highest))
+                .for_each(|(out, value)| *out = value);
         }
     }
 }
 
 /// With AVX2 and FMA. Sums are added up in the order of the kernels over plain rows.
 #[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "vector loads take raw pointers; every pointer comes from an array reference")]
+#[expect(
+    unsafe_code,
+    reason = "vector loads take raw pointers; every pointer comes from an array reference"
+)]
 mod eight {
     use std::arch::x86_64::{
-        __m256, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_add_ps,
-        _mm256_and_si256, _mm256_andnot_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmpeq_epi32,
-        _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_or_si256,
-        _mm256_permutevar8x32_epi32, _mm256_set1_epi32, _mm256_setr_epi8, _mm256_setr_epi32, _mm256_setzero_ps,
-        _mm256_shuffle_epi8, _mm256_shuffle_epi32, _mm256_sllv_epi32, _mm256_srai_epi32, _mm256_srli_epi32,
-        _mm256_storeu_ps, _mm256_sub_epi32, _mm256_sub_ps,
+        __m256, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_add_ps, _mm256_and_si256,
+        _mm256_andnot_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_extractf128_ps,
+        _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_or_si256, _mm256_permutevar8x32_epi32,
+        _mm256_set1_epi32, _mm256_setr_epi8, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_shuffle_epi8,
+        _mm256_shuffle_epi32, _mm256_sllv_epi32, _mm256_srai_epi32, _mm256_srli_epi32, _mm256_storeu_ps,
+        _mm256_sub_epi32, _mm256_sub_ps,
     };
 
     use super::{BESIDE, BLOCK, LOAD_BYTES, STEP, loads};
@@ -156,7 +161,10 @@ mod eight {
     fn load_query(query: &[f32]) -> __m256 {
         let mut padded = [0.0; BLOCK];
         let query = query.first_chunk::<BLOCK>().unwrap_or_else(|| {
-            padded.iter_mut().zip(query).for_each(|(padded, value)| *padded = *value);
+            padded
+                .iter_mut()
+                .zip(query)
+                .for_each(|(padded, value)| *padded = *value);
             &padded
         });
         // SAFETY: the reference is to 8 `f32`, the 32 bytes that an unaligned load reads.

@@ -31,6 +31,8 @@ pub struct Residency {
     /// Fields whose vectors and graph stay on disk; those of all others are in memory. Binary and sparse vectors are in
     /// memory in any case.
     pub on_disk: Vec<FieldId>,
+    /// Fields of 32-bit floats whose vectors are packed in memory, for there is a graph that seldom reads one.
+    pub packed: Vec<FieldId>,
     /// What is read through.
     pub cache: Arc<FrameCache>,
 }
@@ -41,6 +43,7 @@ impl Residency {
     pub fn memory() -> Self {
         Self {
             on_disk: Vec::new(),
+            packed: Vec::new(),
             cache: FrameCache::new(0),
         }
     }

@@ -177,6 +177,11 @@ fn put_row<S: Sink>(row: Elements<'_>, out: &mut Buffered<'_, S>) -> Result<(), 
         Elements::F32(values) => out.put_all(values, f32::to_le_bytes),
         Elements::F16(values) | Elements::Bf16(values) => out.put_all(values, u16::to_le_bytes),
         Elements::I8(values) => out.put_all(values, i8::to_le_bytes),
+        Elements::Packed(row) => {
+            let mut values = Zeroizing::new(Vec::with_capacity(row.len()));
+            row.widen_onto(&mut values);
+            out.put_all(&values, f32::to_le_bytes)
+        }
     }
 }
 
