@@ -56,6 +56,8 @@ fn generate() -> Result<(), Error> {
         .generate_default_stubs(true)
         // Placeholder groups, JSON values and packed vectors stay slices of the received message.
         .bytes(".")
+        // Decoded in one piece; see `floats`.
+        .extern_path(".milvus.proto.schema.FloatArray", "crate::floats::FloatArray")
         .compile_fds(descriptors.clone())?;
     name_the_stubs(&service_file, &rpcs)?;
 

@@ -17,6 +17,7 @@
 //! Records are authentic when they get here (the log's seal binds segment and position), yet nothing in them is
 //! believed: ids of collection and segment must match, and every length is checked against the bytes that are there.
 
+use saker_keyring::{RECORD_OVERHEAD_BYTES, RECORD_ROOM_BYTES};
 use saker_model::{
     ArrayValue, Bitmap, CollectionId, Column, ColumnData, FieldId, PartitionId, PrimaryKey, RowBatch, SparseVector,
     Timestamp,
@@ -46,12 +47,14 @@ pub(crate) struct LogLink {
     pub(crate) records: u64,
 }
 
-/// An encoded write whose place in the log is not known yet.
+/// An encoded write whose place in the log is not known yet, after room for what sealing puts before it.
 pub(crate) struct Encoded(Zeroizing<Vec<u8>>);
 
 impl Encoded {
     pub(crate) fn new(collection: CollectionId, operation: &Operation) -> Self {
-        let mut out = Writer(Zeroizing::new(Vec::with_capacity(size_hint(operation))));
+        let bytes = RECORD_OVERHEAD_BYTES + size_hint(operation);
+        let mut out = Writer(Zeroizing::new(Vec::with_capacity(bytes)));
+        out.0.extend_from_slice(&[0; RECORD_ROOM_BYTES]);
         out.u8(VERSION);
         out.i64(collection.0);
         out.u64(0);
@@ -72,13 +75,19 @@ impl Encoded {
     }
     /// Fills in what is known only when its turn has come.
     pub(crate) fn place(&mut self, sequence: u64, link: LogLink, timestamp: Timestamp) {
-        self.0[LINK_AT..LINK_AT + 8].copy_from_slice(&link.sequence.to_le_bytes());
-        self.0[LINK_AT + 8..LINK_AT + 16].copy_from_slice(&link.records.to_le_bytes());
-        self.0[SEQUENCE_AT..SEQUENCE_AT + 8].copy_from_slice(&sequence.to_le_bytes());
-        self.0[TIMESTAMP_AT..TIMESTAMP_AT + 8].copy_from_slice(&timestamp.0.to_le_bytes());
+        let record = &mut self.0[RECORD_ROOM_BYTES..];
+        record[LINK_AT..LINK_AT + 8].copy_from_slice(&link.sequence.to_le_bytes());
+        record[LINK_AT + 8..LINK_AT + 16].copy_from_slice(&link.records.to_le_bytes());
+        record[SEQUENCE_AT..SEQUENCE_AT + 8].copy_from_slice(&sequence.to_le_bytes());
+        record[TIMESTAMP_AT..TIMESTAMP_AT + 8].copy_from_slice(&timestamp.0.to_le_bytes());
     }
+    /// The record.
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.0[RECORD_ROOM_BYTES..]
+    }
+    /// The record after its room, to be sealed where it is.
+    pub(crate) fn into_room(self) -> Zeroizing<Vec<u8>> {
+        self.0
     }
 }
 
@@ -282,10 +291,14 @@ impl Writer {
             }),
         }
     }
+    /// In one piece: it is most of what is written.
     fn floats(&mut self, values: &[f32]) {
-        values
-            .iter()
-            .for_each(|value| self.0.extend_from_slice(&value.to_le_bytes()));
+        let start = self.0.len();
+        self.0.resize(start + size_of_val(values), 0);
+        let places = self.0[start..].as_chunks_mut::<4>().0;
+        for (place, value) in places.iter_mut().zip(values) {
+            *place = value.to_le_bytes();
+        }
     }
     fn doubles(&mut self, values: &[f64]) {
         values

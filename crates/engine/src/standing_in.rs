@@ -3,12 +3,22 @@
 //!
 //! Without an index that asks for a graph there are none of these, and everything is compared exactly.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
+};
 
 use saker_model::{FieldId, IndexKind, MetricType, SegmentId};
-use saker_segment::{GrowingSegment, SealedSegment};
+use saker_segment::{Chunk, GrowingSegment, SealedSegment};
 
-use crate::{error::Result, opened::Opened, shared::Shared};
+use crate::{
+    error::Result,
+    opened::{Opened, interrupted},
+    shared::Shared,
+};
+
+/// How long a chunk of growing rows has to be there before lists are made for it.
+const LISTS_AFTER: Duration = Duration::from_millis(100);
 
 impl Opened {
     /// Vector fields that are searched by graph, and by which metric.
@@ -47,18 +57,40 @@ impl Opened {
         });
     }
 
+    /// Makes lists for the chunks that are still there after a while: while rows come fast most are put together with
+    /// others, and what was made for them would be for nothing.
     async fn list_growing(&self) -> Result<()> {
         let (segments, graphs) = (self.growing(), self.graphs());
-        let stop = Arc::clone(&self.stop_builds);
-        Shared::blocking(move || {
-            for (field, metric) in graphs {
-                for segment in &segments {
-                    segment.build_lists(field, metric, &stop)?;
+        let waiting = |segments: &[Arc<GrowingSegment>]| -> Vec<(FieldId, MetricType, Arc<Chunk>)> {
+            let chunks = graphs.iter().flat_map(|&(field, metric)| {
+                let chunks = segments
+                    .iter()
+                    .flat_map(move |segment| segment.chunks_without_lists(field, metric));
+                chunks.map(move |chunk| (field, metric, chunk))
+            });
+            chunks.collect()
+        };
+        // Not kept: their values are overwritten when the last one lets go of them.
+        let seen: Vec<Weak<Chunk>> = waiting(&segments)
+            .iter()
+            .map(|(_, _, chunk)| Arc::downgrade(chunk))
+            .collect();
+        tokio::select! {
+            () = self.stop.cancelled() => return Err(interrupted(self)),
+            () = tokio::time::sleep(LISTS_AFTER) => {}
+        }
+        let mut left = waiting(&segments);
+        left.retain(|(_, _, chunk)| seen.iter().any(|seen| std::ptr::eq(seen.as_ptr(), Arc::as_ptr(chunk))));
+        if !left.is_empty() {
+            let stop = Arc::clone(&self.stop_builds);
+            Shared::background(move || {
+                for (field, metric, chunk) in left {
+                    chunk.build_lists(field, metric, &stop)?;
                 }
-            }
-            Ok(())
-        })
-        .await?;
+                Ok(())
+            })
+            .await?;
+        }
         self.drop_unwanted_lists();
         Ok(())
     }

@@ -89,12 +89,12 @@ impl Opened {
             let bytes = encoded.as_bytes().len();
             let (mut active, sealed) = if bytes > INLINE_BYTES_MAX {
                 Shared::blocking(move || {
-                    let sealed = active.sealer.seal(encoded.as_bytes());
+                    let sealed = active.sealer.seal_in_place(encoded.into_room());
                     Ok((active, sealed))
                 })
                 .await?
             } else {
-                let sealed = active.sealer.seal(encoded.as_bytes());
+                let sealed = active.sealer.seal_in_place(encoded.into_room());
                 (active, sealed)
             };
             let sealed = match sealed {

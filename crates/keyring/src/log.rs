@@ -20,6 +20,10 @@ pub const RECORD_BYTES_MAX: usize = 256 << 20;
 /// Bytes that sealing adds to a record: its type, nonce and tag.
 pub const RECORD_OVERHEAD_BYTES: usize = 1 + OVERHEAD_BYTES;
 
+/// Bytes of room before the plaintext that [`LogSealer::seal_in_place`] takes: for type and nonce. Room for the tag behind
+/// it is what [`RECORD_OVERHEAD_BYTES`] has beyond this.
+pub const RECORD_ROOM_BYTES: usize = 1 + NONCE_BYTES;
+
 /// Seals the records of one log segment, in call order.
 ///
 /// A record that was sealed has its place: if it cannot be stored, the segment ends before it, and a new segment (with a
@@ -95,9 +99,25 @@ impl LogSealer {
     /// # Errors
     /// [`SealError`] if the zone is locked, the record is too long, the segment is full or closed.
     pub fn seal(&mut self, plain: &[u8]) -> Result<SealedRecord, SealError> {
-        if plain.len() > RECORD_BYTES_MAX {
+        self.admit(plain.len())?;
+        self.seal_record(RecordType::Data, plain)
+    }
+
+    /// Like [`Self::seal`], without a copy: `room` is [`RECORD_ROOM_BYTES`] bytes of any value, then the plaintext, in a
+    /// buffer that has capacity for the tag.
+    ///
+    /// # Errors
+    /// As of [`Self::seal`]; [`SealError::Module`] if `room` is shorter than that. What was in it is zeroed then.
+    pub fn seal_in_place(&mut self, room: Zeroizing<Vec<u8>>) -> Result<SealedRecord, SealError> {
+        let plain_bytes = room.len().checked_sub(RECORD_ROOM_BYTES).ok_or(SealError::Module)?;
+        self.admit(plain_bytes)?;
+        self.seal_room(RecordType::Data, room)
+    }
+
+    fn admit(&self, plain_bytes: usize) -> Result<(), SealError> {
+        if plain_bytes > RECORD_BYTES_MAX {
             return Err(SealError::TooLong {
-                bytes: plain.len() as u64,
+                bytes: plain_bytes as u64,
                 bytes_max: RECORD_BYTES_MAX as u64,
             });
         }
@@ -107,7 +127,7 @@ impl LogSealer {
                 frames_max: self.records_max,
             });
         }
-        self.seal_record(RecordType::Data, plain)
+        Ok(())
     }
 
     /// Seals the closing record, which binds how many records came before it. Nothing can be sealed after it.
@@ -139,15 +159,23 @@ impl LogSealer {
     }
 
     fn seal_record(&mut self, record_type: RecordType, plain: &[u8]) -> Result<SealedRecord, SealError> {
+        let mut room = Zeroizing::new(Vec::with_capacity(RECORD_OVERHEAD_BYTES + plain.len()));
+        room.extend_from_slice(&[0; RECORD_ROOM_BYTES]);
+        room.extend_from_slice(plain);
+        self.seal_room(record_type, room)
+    }
+
+    /// Plaintext stands in `sealed` until it is sealed in place: zeroed if that fails.
+    fn seal_room(
+        &mut self,
+        record_type: RecordType,
+        mut sealed: Zeroizing<Vec<u8>>,
+    ) -> Result<SealedRecord, SealError> {
         if self.closed {
             return Err(SealError::Closed);
         }
         let aad = self.fixed.aad(self.records, record_type.is_last());
-        // Plaintext stands in this buffer until it is sealed in place: zeroed if that fails.
-        let mut sealed = Zeroizing::new(Vec::with_capacity(RECORD_OVERHEAD_BYTES + plain.len()));
-        sealed.push(record_type.code());
-        sealed.extend_from_slice(&[0; NONCE_BYTES]);
-        sealed.extend_from_slice(plain);
+        sealed[0] = record_type.code();
         sealed.extend_from_slice(&[0; TAG_BYTES]);
         self.lease
             .with_keys(|_| AeadKey::for_sealing(&self.key)?.seal_in_place(&aad, &mut sealed[1..]))??;

@@ -7,8 +7,10 @@
 //! UNIMPLEMENTED and names the RPC, so a server writes only the ones it has. `bytes` fields are [`bytes::Bytes`]: slices
 //! of the message as received, so keeping one alive keeps its whole message alive.
 
+mod floats;
+
 macro_rules! generated {
-    ($(#[$doc:meta])* $name:ident, $package:literal) => {
+    ($(#[$doc:meta])* $name:ident, $package:literal $(, $more:item)?) => {
         $(#[$doc])*
         #[allow(
             missing_docs,
@@ -23,6 +25,7 @@ macro_rules! generated {
         )]
         pub mod $name {
             tonic::include_proto!($package);
+            $($more)?
         }
     };
 }
@@ -35,7 +38,8 @@ generated!(
 generated!(
     /// Package `milvus.proto.schema`: collection schemas, field data, search results.
     schema,
-    "milvus.proto.schema"
+    "milvus.proto.schema",
+    pub use crate::floats::FloatArray;
 );
 generated!(
     /// Package `milvus.proto.milvus`: the requests, the responses and the service.

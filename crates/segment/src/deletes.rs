@@ -94,7 +94,9 @@ pub(crate) struct Deletes(RwLock<State>);
 #[derive(Debug)]
 struct State {
     hidden: Arc<Hidden>,
-    rows: DeletedRows,
+    /// Each deleted row once and when, in order of deleting: to be sorted by whoever wants that, for readers wait while
+    /// rows are deleted.
+    rows: Vec<(u32, u64)>,
 }
 
 impl Deletes {
@@ -103,27 +105,39 @@ impl Deletes {
         rows.iter().for_each(|(row, _)| hidden.hide(row));
         Self(RwLock::new(State {
             hidden: Arc::new(hidden),
-            rows,
+            rows: rows.iter().collect(),
         }))
     }
     /// Deletes rows; how many were not deleted before.
     pub(crate) fn insert(&self, rows: impl Iterator<Item = u32>, at: u64) -> usize {
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let State { hidden, rows: deleted } = &mut *state;
-        let fresh: Vec<u32> = rows.filter(|&row| deleted.insert(row, at)).collect();
-        if !fresh.is_empty() {
-            // Copies the bitmap only if a reader holds the old one.
-            let hidden = Arc::make_mut(hidden);
-            fresh.iter().for_each(|&row| hidden.hide(row));
+        let before = deleted.len();
+        let mut rows = rows.peekable();
+        if rows.peek().is_none() {
+            return 0;
         }
-        fresh.len()
+        // Copies the bitmap only if a reader holds the old one.
+        let hidden = Arc::make_mut(hidden);
+        for row in rows {
+            if !hidden.deleted().contains(row as usize) {
+                hidden.hide(row);
+                deleted.push((row, at));
+            }
+        }
+        deleted.len() - before
     }
     pub(crate) fn snapshot(&self) -> (Arc<Hidden>, usize) {
         let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
         (Arc::clone(&state.hidden), state.rows.len())
     }
     pub(crate) fn rows(&self) -> DeletedRows {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).rows.clone()
+        let deleted = self.0.read().unwrap_or_else(PoisonError::into_inner).rows.clone();
+        let mut rows = DeletedRows::default();
+        for (row, at) in deleted {
+            rows.insert(row, at);
+        }
+        rows
     }
 }
 

@@ -26,6 +26,7 @@ use crate::{
     lookup::{HashedRows, holds},
     search::{search_chunks, visible},
     sparse::chunk_statistics,
+    view::exact_bytes,
 };
 
 /// Rows beyond which chunks are left as they are.
@@ -238,6 +239,17 @@ impl GrowingSegment {
             .iter()
             .try_for_each(|chunk| chunk.build_lists(field, metric, stop))
     }
+    /// The chunks that [`Self::build_lists`] has something to do for. Those that are put together with others before it is
+    /// done go, and the work with them: so whoever has time waits and sees which are left.
+    #[must_use]
+    pub fn chunks_without_lists(&self, field: FieldId, metric: MetricType) -> Vec<Arc<Chunk>> {
+        let state = self.state();
+        let chunks = state.chunks.chunks.iter();
+        chunks
+            .filter(|chunk| chunk.wants_lists(field, metric))
+            .cloned()
+            .collect()
+    }
     /// Whether [`Self::build_lists`] has something to do.
     #[must_use]
     pub fn wants_lists(&self, field: FieldId, metric: MetricType) -> bool {
@@ -382,6 +394,13 @@ impl SegmentView for GrowingSnapshot {
             params,
             mask.as_deref(),
         )
+    }
+    fn search_bytes(&self, field: FieldId, params: &SearchParams) -> usize {
+        let of = |chunk: &Arc<Chunk>| match chunk.lists.find(field, params.metric) {
+            Some(lists) if params.ef != SearchParams::EXACT => lists.search_bytes(params.ef),
+            Some(_) | None => exact_bytes(chunk, field),
+        };
+        self.chunks.chunks.iter().map(of).fold(0, usize::saturating_add)
     }
     fn term_statistics(&self, field: FieldId, terms: &[u32]) -> Result<TermStatistics, SegmentError> {
         chunk_statistics(&self.segment.schema, &self.chunks.chunks, field, terms, None)

@@ -85,6 +85,15 @@ impl ListIndex {
             + size_of_val(self.encoder.center.as_slice())
     }
 
+    /// About how many bytes of codes a search without a mask reads.
+    #[must_use]
+    pub fn search_bytes(&self, ef: usize) -> usize {
+        let ef = if ef == 0 { GraphIndex::EF_DEFAULT } else { ef };
+        let (lists, rows) = (self.centers.rows(), self.rows.len());
+        let read = rows / lists.max(1) * self.probes(ef, rows) + lists;
+        read.saturating_mul(self.vectors.dim())
+    }
+
     /// The `k` best rows (fewer if there are fewer to return), best first, ties by lower row, with exact scores. `ef` says
     /// how hard to look, as in [`GraphIndex::search`]; with a `mask` only its rows are returned.
     ///
@@ -168,15 +177,7 @@ impl ListIndex {
     /// as many rows are compared whatever it is.
     fn nearest_lists(&self, query: &Query, ef: usize, allowed: usize, costs: &mut Vec<u32>) -> Vec<usize> {
         let lists = self.centers.rows();
-        let share = allowed as f64 / self.rows.len().max(1) as f64;
-        let effort = ef as f64 / GraphIndex::EF_DEFAULT as f64;
-        let probes = PROBES_PER_ROOT * (lists as f64).sqrt() * effort / share;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "positive; `as` saturates"
-        )]
-        let probes = (probes.ceil() as usize).clamp(1, lists);
+        let probes = self.probes(ef, allowed);
         self.centers.costs(query, &all_of(&self.centers), costs);
         let mut ranked: Vec<(u32, usize)> = costs.iter().copied().zip(0..).collect();
         if probes < lists {
@@ -185,6 +186,21 @@ impl ListIndex {
         }
         ranked.sort_unstable();
         ranked.into_iter().map(|(_, list)| list).collect()
+    }
+
+    /// How many lists are looked into.
+    fn probes(&self, ef: usize, allowed: usize) -> usize {
+        let lists = self.centers.rows();
+        let share = allowed as f64 / self.rows.len().max(1) as f64;
+        let effort = ef as f64 / GraphIndex::EF_DEFAULT as f64;
+        let probes = PROBES_PER_ROOT * (lists as f64).sqrt() * effort / share;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive; `as` saturates"
+        )]
+        let probes = probes.ceil() as usize;
+        probes.clamp(1, lists.max(1))
     }
 }
 
@@ -300,8 +316,9 @@ const SAMPLE_PER_LIST: usize = 32;
 const ROUNDS: usize = 5;
 /// Rows between two looks whether to stop.
 const STOP_ROWS: usize = 256;
-/// Lists that are looked into, for the root of their number, at [`GraphIndex::EF_DEFAULT`].
-const PROBES_PER_ROOT: f64 = 2.0;
+/// Lists that are looked into, for the root of their number, at [`GraphIndex::EF_DEFAULT`]: with 2 a search of 32,768 GloVe
+/// vectors finds 93 % of the best ten, with 5 it finds 99 %.
+const PROBES_PER_ROOT: f64 = 5.0;
 /// Below this part of all rows, comparing with each allowed one exactly is as fast.
 const EXACT_SHARE: usize = 16;
 /// Where more than one of so many rows is wanted, too: most of them would have to be scored exactly.

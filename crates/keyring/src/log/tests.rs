@@ -1,6 +1,11 @@
 //! The record limit, which only this crate can lower.
 
-use crate::{FileId, Lease, OpenError, PlainKey, SealError, Zone, ZoneId, ZoneKeyVersion};
+use zeroize::Zeroizing;
+
+use crate::{
+    FileId, Lease, OpenError, PlainKey, RECORD_OVERHEAD_BYTES, RECORD_ROOM_BYTES, SealError, Zone, ZoneId,
+    ZoneKeyVersion,
+};
 
 fn lease() -> Lease {
     let zone = Zone::locked(ZoneId::from_bytes([1; 16]));
@@ -29,6 +34,27 @@ fn a_key_seals_no_more_than_its_records_and_the_last_is_kept_for_closing() {
         opener.open(&record.into_unverified()).unwrap();
     }
     assert!(opener.is_closed());
+}
+
+#[test]
+fn a_record_sealed_where_it_is_is_the_same_record() {
+    let lease = lease();
+    let segment = FileId::random();
+    let (header, mut sealer) = lease.log_sealer(segment).unwrap();
+    let room = |plain: &[u8]| Zeroizing::new([&[0xEE; RECORD_ROOM_BYTES], plain].concat());
+    let records = [
+        sealer.seal_in_place(room(b"one")).unwrap(),
+        sealer.seal(b"two").unwrap(),
+        sealer.seal_in_place(room(b"")).unwrap(),
+    ];
+    assert_eq!(records[0].as_bytes().len(), RECORD_OVERHEAD_BYTES + 3);
+    let short = Zeroizing::new(vec![0; RECORD_ROOM_BYTES - 1]);
+    assert_eq!(sealer.seal_in_place(short).unwrap_err(), SealError::Module);
+    assert_eq!(sealer.records(), 3);
+    let mut opener = lease.open_log(segment, &header.into_unverified()).unwrap();
+    for (record, plain) in records.into_iter().zip([&b"one"[..], b"two", b""]) {
+        assert_eq!(&opener.open(&record.into_unverified()).unwrap().unwrap()[..], plain);
+    }
 }
 
 /// A closing record that counts wrongly can only come from a writer with the key; it is refused all the same.

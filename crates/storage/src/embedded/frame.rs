@@ -115,25 +115,28 @@ pub(super) fn header(bytes: &Bytes) -> Result<(Preamble, Bytes), &'static str> {
     Ok((found, header))
 }
 
-/// One group of records. The caller keeps the body below 4 GiB.
-pub(super) fn group<'a>(records: impl ExactSizeIterator<Item = &'a [u8]>, body_bytes: usize) -> Option<Vec<u8>> {
+/// What stands before the records of a group; `None` if they are 4 GiB or more.
+pub(super) fn group_head(records: &[&[u8]]) -> Option<[u8; GROUP_HEAD_BYTES]> {
     let count = u32::try_from(records.len()).ok()?;
-    let body_length = u32::try_from(body_bytes).ok()?;
-    let mut bytes = vec![0; GROUP_HEAD_BYTES];
-    bytes.reserve_exact(body_bytes);
+    let (mut body_bytes, mut body_crc) = (0_usize, crc32fast::Hasher::new());
     for record in records {
-        bytes.extend_from_slice(&u32::try_from(record.len()).ok()?.to_le_bytes());
-        bytes.extend_from_slice(record);
+        body_bytes += RECORD_HEAD_BYTES + record.len();
+        body_crc.update(&record_head(record)?);
+        body_crc.update(record);
     }
-    debug_assert_eq!(bytes.len(), GROUP_HEAD_BYTES + body_bytes);
-    let body_crc = crc32fast::hash(&bytes[GROUP_HEAD_BYTES..]);
-    bytes[..4].copy_from_slice(GROUP_MAGIC);
-    bytes[4..8].copy_from_slice(&body_length.to_le_bytes());
-    bytes[8..12].copy_from_slice(&count.to_le_bytes());
-    bytes[12..16].copy_from_slice(&body_crc.to_le_bytes());
-    let head_crc = crc32fast::hash(&bytes[..16]);
-    bytes[16..20].copy_from_slice(&head_crc.to_le_bytes());
-    Some(bytes)
+    let mut head = [0; GROUP_HEAD_BYTES];
+    head[..4].copy_from_slice(GROUP_MAGIC);
+    head[4..8].copy_from_slice(&u32::try_from(body_bytes).ok()?.to_le_bytes());
+    head[8..12].copy_from_slice(&count.to_le_bytes());
+    head[12..16].copy_from_slice(&body_crc.finalize().to_le_bytes());
+    let head_crc = crc32fast::hash(&head[..16]);
+    head[16..].copy_from_slice(&head_crc.to_le_bytes());
+    Some(head)
+}
+
+/// What stands before a record.
+pub(super) fn record_head(record: &[u8]) -> Option<[u8; RECORD_HEAD_BYTES]> {
+    u32::try_from(record.len()).ok().map(u32::to_le_bytes)
 }
 
 /// Reads all groups from `start`.
@@ -237,6 +240,15 @@ fn find_group(bytes: &[u8], from: usize) -> bool {
 mod tests {
     use super::*;
 
+    fn group(records: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = group_head(records).unwrap().to_vec();
+        for record in records {
+            bytes.extend_from_slice(&record_head(record).unwrap());
+            bytes.extend_from_slice(record);
+        }
+        bytes
+    }
+
     /// Written down by the tables of `docs/formats.md`, not by the code. The checksums are those of `zlib.crc32`.
     #[test]
     fn bytes_are_as_the_formats_page_says() {
@@ -254,7 +266,7 @@ mod tests {
         expected.extend_from_slice(&BODY_CRC.to_le_bytes());
         expected.extend_from_slice(&HEAD_CRC.to_le_bytes());
         expected.extend_from_slice(body);
-        assert_eq!(group(records.into_iter(), body.len()).unwrap(), expected);
+        assert_eq!(group(&records), expected);
     }
 
     const HEADER_CRC: u32 = 0x6E72_A8C1;
@@ -267,8 +279,7 @@ mod tests {
         let mut whole = begin(FileId::from_bytes([7; 16]), b"header").unwrap();
         let start = whole.len();
         for records in [&[&b"one"[..], b""][..], &[], &[b"two"]] {
-            let body_bytes = records.iter().map(|record| RECORD_HEAD_BYTES + record.len()).sum();
-            whole.extend(group(records.iter().copied(), body_bytes).unwrap());
+            whole.extend(group(records));
         }
         let scanned = scan(&Bytes::from(whole.clone()), start);
         assert_eq!(scanned.records, [&b"one"[..], b"", b"two"]);

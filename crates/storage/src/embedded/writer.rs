@@ -70,6 +70,9 @@ impl WriterLimits {
     };
 }
 
+/// From this length on, writing a record by itself costs less than copying it.
+const LARGE_RECORD_BYTES: usize = 128 << 10;
+
 /// Writes the records of one segment.
 pub(super) struct Writer {
     stream: StreamId,
@@ -300,13 +303,10 @@ impl Writer {
             sequence: self.sequence,
             reason,
         };
-        let body_bytes = group
-            .iter()
-            .map(|queued| frame::RECORD_HEAD_BYTES + queued.record.as_bytes().len())
-            .sum();
-        let records = group.iter().map(|queued| queued.record.as_bytes());
-        let bytes = frame::group(records, body_bytes).ok_or_else(|| failed("the group is too large".to_owned()))?;
-        match self.file.write_at(&bytes, start) {
+        let records: Vec<&[u8]> = group.iter().map(|queued| queued.record.as_bytes()).collect();
+        let head = frame::group_head(&records).ok_or_else(|| failed("the group is too large".to_owned()))?;
+        let mut end = start;
+        match self.write_records(&head, &records, &mut end) {
             // Nothing behind `start` was ever durable, so cutting it off needs no sync of its own.
             Err(error) if is_full(&error) => {
                 return Err(match self.file.cut(start) {
@@ -321,9 +321,31 @@ impl Writer {
         }
         self.file.sync().map_err(|error| failed(error.to_string()))?;
         let mut state = self.state();
-        state.durable = start + bytes.len() as u64;
+        state.durable = end;
         state.commits += 1;
         Ok(())
+    }
+
+    /// Writes a group at `end` and moves that on. Small records go together in one buffer, large ones from where they are.
+    fn write_records(&self, head: &[u8], records: &[&[u8]], end: &mut u64) -> io::Result<()> {
+        let mut write = |bytes: &[u8]| {
+            self.file.write_at(bytes, *end)?;
+            *end += bytes.len() as u64;
+            io::Result::Ok(())
+        };
+        let mut together = head.to_vec();
+        for record in records {
+            let length = frame::record_head(record).ok_or(io::ErrorKind::InvalidInput)?;
+            together.extend_from_slice(&length);
+            if record.len() < LARGE_RECORD_BYTES {
+                together.extend_from_slice(record);
+                continue;
+            }
+            write(&together)?;
+            together.clear();
+            write(record)?;
+        }
+        if together.is_empty() { Ok(()) } else { write(&together) }
     }
 
     /// Remembers the first failure: everything behind it in the queue fails with it.
