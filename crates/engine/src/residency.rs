@@ -219,7 +219,7 @@ mod tests {
         let index = |type_name: &str, text: Option<&str>| IndexSpec {
             name: "index".to_owned(),
             field: FieldId(100),
-            kind: saker_model::IndexKind::Graph,
+            kind: IndexKind::Graph,
             type_name: type_name.to_owned(),
             metric: None,
             params: with(text),

@@ -179,3 +179,98 @@ async fn a_lock_drops_segments_indexes_and_growing_rows() {
     }
     panic!("something is still held: {held:?}");
 }
+
+/// The index that nobody asks for: of the words of a field that is matched.
+#[tokio::test(flavor = "multi_thread")]
+async fn words_are_indexed_after_a_flush_and_found_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let kms = Arc::new(ScriptedKms::new());
+    let platform = kms.add_root();
+    let open = async || {
+        let stores = EmbeddedStores::open(directory.path().join("data")).await.unwrap();
+        let config = EngineConfig {
+            index_rows_min: 16,
+            ..EngineConfig::default()
+        };
+        Engine::open(config, stores, Arc::clone(&kms) as _, platform.clone())
+            .await
+            .unwrap()
+    };
+    let engine = open().await;
+    let mut body = field("body", DataType::VarChar);
+    body.max_length = 100;
+    body.type_params = [FieldSchema::ENABLE_ANALYZER, "enable_match"]
+        .map(|name| (name.to_owned(), "true".to_owned()))
+        .into();
+    let spec = CollectionSpec {
+        schema: CollectionSchema {
+            name: "c".into(),
+            description: String::new(),
+            fields: vec![
+                field("id", DataType::Int64),
+                field("vector", DataType::FloatVector),
+                body,
+            ],
+            enable_dynamic_field: false,
+            functions: Vec::new(),
+        },
+        shards: 1,
+        consistency: ConsistencyLevel::Strong,
+        properties: Default::default(),
+        partitions: None,
+    };
+    engine.create_collection("default", spec).await.unwrap();
+    let vector = IndexRequest {
+        field: "vector".into(),
+        ..IndexRequest::default()
+    };
+    engine.create_index("default", "c", vector).await.unwrap();
+    let on_the_texts = IndexRequest {
+        field: "body".into(),
+        params: [("index_type".to_owned(), "INVERTED".to_owned())].into(),
+        ..IndexRequest::default()
+    };
+    engine.create_index("default", "c", on_the_texts).await.unwrap();
+    let mut columns = rows(0..200).into_columns();
+    let texts = (0..200).map(|row| format!("A text of row{}", row % 9)).collect();
+    columns.push(Column::full(FieldId(102), ColumnData::VarChar(texts)));
+    let batch = RowBatch::new(columns).unwrap();
+    engine.insert("default", "c", None, batch).await.unwrap();
+    engine.flush("default", &["c".into()]).await.unwrap();
+    engine.load_collection("default", "c").await.unwrap();
+    has_words_index(&engine).await;
+    let listed = engine.describe_index("default", "c", "").await.unwrap();
+    assert_eq!(listed.len(), 2, "the index of words is not listed");
+    engine.drop_index("default", "c", "body").await.ok();
+    engine.shutdown().await;
+    drop(engine);
+    let engine = open().await;
+    has_words_index(&engine).await;
+    let request = crate::QueryRequest {
+        database: "default".into(),
+        collection: "c".into(),
+        filter: crate::Filter {
+            text: "text_match(body, 'ROW3 row5')".into(),
+            ..crate::Filter::default()
+        },
+        output_fields: vec!["count(*)".into()],
+        ..crate::QueryRequest::default()
+    };
+    assert_eq!(engine.query(request).await.unwrap().count, Some(44));
+    engine.shutdown().await;
+}
+
+async fn has_words_index(engine: &Engine) {
+    for _ in 0..3_000 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        let Some(opened) = engine.collection("default", "c").unwrap().current() else {
+            continue;
+        };
+        let spec = crate::scalar_types::word_indexes(&opened.schema).next().unwrap();
+        let memory = opened.memory();
+        if memory.loaded && !memory.sealed.is_empty() && memory.sealed.values().all(|one| one.has_scalar_index(&spec)) {
+            return;
+        }
+    }
+    panic!("no index of words was built");
+}

@@ -154,7 +154,6 @@ impl IndexTarget {
         rows: usize,
         valid: Option<Bitmap>,
     ) -> Result<ScalarIndex, IndexBuildError> {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "only texts have words")]
         let texts = match column.map(|column| &column.data) {
             None => &[],
             Some(ColumnData::VarChar(texts)) => texts.as_slice(),

@@ -100,7 +100,7 @@ struct State {
 }
 
 impl Deletes {
-    pub(crate) fn new(segment_rows: usize, rows: DeletedRows) -> Self {
+    pub(crate) fn new(segment_rows: usize, rows: &DeletedRows) -> Self {
         let mut hidden = Hidden::none_of(segment_rows);
         rows.iter().for_each(|(row, _)| hidden.hide(row));
         Self(RwLock::new(State {
@@ -108,6 +108,7 @@ impl Deletes {
             rows: rows.iter().collect(),
         }))
     }
+
     /// Deletes rows; how many were not deleted before.
     pub(crate) fn insert(&self, rows: impl Iterator<Item = u32>, at: u64) -> usize {
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn live_rows_are_those_of_their_instant() {
-        let deletes = Deletes::new(70, DeletedRows::default());
+        let deletes = Deletes::new(70, &DeletedRows::default());
         let (before, _) = deletes.snapshot();
         assert_eq!(before.live().count_ones(), 70);
         assert_eq!(deletes.insert([3, 69, 3].into_iter(), 9), 2);

@@ -154,7 +154,7 @@ impl SealedSegment {
         let (manifest, owned_schema, cache) = (manifest.clone(), Arc::clone(&schema), Arc::clone(&residency.cache));
         let build = move || {
             let chunk = Chunk::from_parts(&owned_schema, columns, dense, timestamps)?;
-            Ok(Self::build(manifest, owned_schema, chunk, deletes, cache))
+            Ok(Self::build(manifest, owned_schema, chunk, &deletes, cache))
         };
         let built = tokio::task::spawn_blocking(|| leaving_no_trace::<STACK_BYTES, _>(build));
         let built: Result<Self, SegmentError> = built.await.map_err(|_| SegmentError::Stopped)?;
@@ -178,7 +178,7 @@ impl SealedSegment {
         manifest: SegmentManifest,
         schema: Arc<CollectionSchema>,
         chunk: Chunk,
-        deletes: DeletedRows,
+        deletes: &DeletedRows,
         cache: Arc<FrameCache>,
     ) -> Self {
         let (rows, chunk) = (chunk.rows(), Arc::new(chunk));
