@@ -83,7 +83,7 @@ impl Opened {
         left.retain(|(_, _, chunk)| seen.iter().any(|seen| std::ptr::eq(seen.as_ptr(), Arc::as_ptr(chunk))));
         if !left.is_empty() {
             let stop = Arc::clone(&self.stop_builds);
-            Shared::background(move || {
+            Shared::blocking(move || {
                 for (field, metric, chunk) in left {
                     chunk.build_lists(field, metric, &stop)?;
                 }
