@@ -22,9 +22,9 @@ const LAST_PARTS_MAX: std::time::Duration = std::time::Duration::from_secs(3);
 /// who has something to do waits for them. Not less than that, for a server that is never idle needs indexes too.
 const BACKGROUND_NICE: i32 = 10;
 
-/// Niceness of threads of the blocking pool once they have written rows: searches, which run elsewhere, go first, and on a
-/// busy processor writes get about a third of what they get.
-const WRITE_NICE: i32 = 5;
+/// Niceness of threads of the blocking pool once they have worked (they encode writes, flush, load, list growing rows):
+/// searches, which run elsewhere, go first, and on a busy processor such work gets about a third of what they get.
+const BLOCKING_NICE: i32 = 5;
 
 /// Shared by all parts; owns the background tasks.
 pub(crate) struct Shared {
@@ -83,7 +83,7 @@ impl Shared {
     pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let work = || {
             // Where the system refuses, or the thread gives way more than that already, the work is done all the same.
-            let _ = rustix::process::setpriority_process(None, WRITE_NICE);
+            let _ = rustix::process::setpriority_process(None, BLOCKING_NICE);
             leaving_no_trace::<STACK_BYTES, _>(work)
         };
         match tokio::task::spawn_blocking(work).await {
@@ -95,6 +95,7 @@ impl Shared {
             Err(_) => Err(Error::internal("a worker panicked; see the server's log")),
         }
     }
+
     /// Runs CPU work that may take minutes on a thread of its own, which gives way to all others; so do the threads that
     /// the work starts.
     pub(crate) async fn background<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

@@ -94,12 +94,12 @@ async fn no_order_of_flush_load_and_build_leaves_a_segment_without_its_index() {
     }
 }
 
-async fn collection_with_index(engine: &Arc<Engine>, database: &str, name: &str) {
-    let spec = CollectionSpec {
+fn collection(name: &str, fields: Vec<FieldSchema>) -> CollectionSpec {
+    CollectionSpec {
         schema: CollectionSchema {
             name: name.into(),
             description: String::new(),
-            fields: vec![field("id", DataType::Int64), field("vector", DataType::FloatVector)],
+            fields,
             enable_dynamic_field: false,
             functions: Vec::new(),
         },
@@ -107,7 +107,14 @@ async fn collection_with_index(engine: &Arc<Engine>, database: &str, name: &str)
         consistency: ConsistencyLevel::Strong,
         properties: Default::default(),
         partitions: None,
-    };
+    }
+}
+
+async fn collection_with_index(engine: &Arc<Engine>, database: &str, name: &str) {
+    let spec = collection(
+        name,
+        vec![field("id", DataType::Int64), field("vector", DataType::FloatVector)],
+    );
     engine.create_collection(database, spec).await.unwrap();
     let request = IndexRequest {
         field: "vector".into(),
@@ -202,23 +209,12 @@ async fn words_are_indexed_after_a_flush_and_found_after_a_restart() {
     body.type_params = [FieldSchema::ENABLE_ANALYZER, "enable_match"]
         .map(|name| (name.to_owned(), "true".to_owned()))
         .into();
-    let spec = CollectionSpec {
-        schema: CollectionSchema {
-            name: "c".into(),
-            description: String::new(),
-            fields: vec![
-                field("id", DataType::Int64),
-                field("vector", DataType::FloatVector),
-                body,
-            ],
-            enable_dynamic_field: false,
-            functions: Vec::new(),
-        },
-        shards: 1,
-        consistency: ConsistencyLevel::Strong,
-        properties: Default::default(),
-        partitions: None,
-    };
+    let fields = vec![
+        field("id", DataType::Int64),
+        field("vector", DataType::FloatVector),
+        body,
+    ];
+    let spec = collection("c", fields);
     engine.create_collection("default", spec).await.unwrap();
     let vector = IndexRequest {
         field: "vector".into(),

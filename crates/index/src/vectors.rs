@@ -107,34 +107,35 @@ impl Vectors {
     /// # Errors
     /// [`IndexError::Unlike`] if there is no part, or parts differ in dimension or element type; else as [`Self::new`].
     pub fn concat(parts: &[&Self]) -> Result<Self, IndexError> {
+        let len = parts.iter().map(|part| part.rows * part.dim).sum();
         macro_rules! joined {
             ($variant:ident) => {{
-                let len = parts.iter().map(|part| part.rows * part.dim).sum();
                 let mut all = zeroize::Zeroizing::new(kernel::room_for_random_access(len));
                 for part in parts {
                     match &*part.data {
                         Wiped::$variant(values) => all.extend_from_slice(values),
-                        _ => joined!(row by row, part, all, $variant),
+                        _ => return Err(IndexError::Unlike),
                     }
                 }
                 Wiped::$variant(std::mem::take(&mut *all))
             }};
-            (row by row, $part:expr, $all:expr, F32) => {
-                match &*$part.data {
-                    Wiped::Packed(rows) => (0..rows.rows()).for_each(|row| rows.row(row).widen_onto(&mut $all)),
-                    _ => return Err(IndexError::Unlike),
-                }
-            };
-            (row by row, $part:expr, $all:expr, $variant:ident) => {
-                return Err(IndexError::Unlike)
-            };
         }
         let first = parts.first().ok_or(IndexError::Unlike)?;
         if parts.iter().any(|part| part.dim != first.dim) {
             return Err(IndexError::Unlike);
         }
         let data = match first.element() {
-            Element::F32 => joined!(F32),
+            Element::F32 => {
+                let mut all = zeroize::Zeroizing::new(kernel::room_for_random_access(len));
+                for part in parts {
+                    match &*part.data {
+                        Wiped::F32(values) => all.extend_from_slice(values),
+                        Wiped::Packed(rows) => (0..rows.rows()).for_each(|row| rows.row(row).widen_onto(&mut all)),
+                        Wiped::F16(_) | Wiped::Bf16(_) | Wiped::I8(_) => return Err(IndexError::Unlike),
+                    }
+                }
+                Wiped::F32(std::mem::take(&mut *all))
+            }
             Element::F16 => joined!(F16),
             Element::Bf16 => joined!(Bf16),
             Element::I8 => joined!(I8),

@@ -104,7 +104,7 @@ impl LogSealer {
     }
 
     /// Like [`Self::seal`], without a copy: `room` is [`RECORD_ROOM_BYTES`] bytes of any value, then the plaintext, in a
-    /// buffer that has capacity for the tag.
+    /// buffer that should have capacity for the tag: it is copied once more if it has not.
     ///
     /// # Errors
     /// As of [`Self::seal`]; [`SealError::Module`] if `room` is shorter than that. What was in it is zeroed then.
@@ -175,6 +175,12 @@ impl LogSealer {
             return Err(SealError::Closed);
         }
         let aad = self.fixed.aad(self.records, record_type.is_last());
+        if sealed.capacity() - sealed.len() < TAG_BYTES {
+            // Growing would leave the plaintext behind in a buffer that nobody wipes.
+            let mut larger = Zeroizing::new(Vec::with_capacity(sealed.len() + TAG_BYTES));
+            larger.extend_from_slice(&sealed);
+            sealed = larger;
+        }
         sealed[0] = record_type.code();
         sealed.extend_from_slice(&[0; TAG_BYTES]);
         self.lease

@@ -25,7 +25,7 @@ pub use function::{FunctionKind, FunctionSchema};
 pub use ids::{CollectionId, DatabaseId, FieldId, PartitionId, SegmentId, Timestamp};
 pub use limits::Limits;
 pub use primary_key::PrimaryKey;
-pub use rows::RowError;
+pub use rows::{RowError, all_finite};
 pub use schema::{
     CollectionSchema, ConsistencyLevel, DataType, FieldSchema, IndexKind, IndexSpec, MetricType, SchemaError,
 };

@@ -405,9 +405,8 @@ fn check_column(field: &FieldSchema, column: &Column) -> Result<(), RowError> {
                     actual: *dim,
                 });
             }
-            // Many are looked at together; which one it is, only where there is one.
-            let all_finite = |values: &[f32]| values.iter().fold(true, |all, value| all & value.is_finite());
-            if data.chunks(FINITE_AT_ONCE).all(all_finite) {
+            // Which one it is, only where there is one.
+            if all_finite(data) {
                 return Ok(());
             }
             match data
@@ -440,6 +439,13 @@ fn check_column(field: &FieldSchema, column: &Column) -> Result<(), RowError> {
         // Its type admits nothing else.
         ColumnData::SparseFloatVector { .. } => Ok(()),
     }
+}
+
+/// Whether no value is NaN or infinite. Many are looked at together, without a way out for each, for a batch has millions.
+#[must_use]
+pub fn all_finite(values: &[f32]) -> bool {
+    let of_part = |part: &[f32]| part.iter().fold(true, |all, value| all & value.is_finite());
+    values.chunks(FINITE_AT_ONCE).all(of_part)
 }
 
 /// Values that are looked at before it is decided whether to go on.

@@ -340,25 +340,24 @@ impl VectorRows {
                 let dim = $vectors.dim();
                 let mut data = Vec::with_capacity(rows.len() * dim);
                 for &row in rows {
-                    match $vectors.row_elements(row) {
-                        Elements::$variant(values) => data.extend_from_slice(values),
-                        packed => dense!(widened $variant, packed, data),
+                    if let Elements::$variant(values) = $vectors.row_elements(row) {
+                        data.extend_from_slice(values);
                     }
                 }
                 ColumnData::$column { dim, data }
-            }};
-            (widened F32, $row:expr, $data:expr) => {
-                $row.widen_onto(&mut $data)
-            };
-            // Only 32-bit floats are packed.
-            (widened $variant:ident, $row:expr, $data:expr) => {{
-                let _ = $row;
             }};
         }
         Ok(match self {
             Self::Disk(vectors) => vectors.take(rows)?,
             Self::Dense(vectors) => match vectors.element() {
-                Element::F32 => dense!(vectors, F32, FloatVector),
+                Element::F32 => {
+                    let dim = vectors.dim();
+                    let mut data = Vec::with_capacity(rows.len() * dim);
+                    // Exact, packed or not.
+                    rows.iter()
+                        .for_each(|&row| vectors.row_elements(row).widen_onto(&mut data));
+                    ColumnData::FloatVector { dim, data }
+                }
                 Element::F16 => dense!(vectors, F16, Float16Vector),
                 Element::Bf16 => dense!(vectors, Bf16, BFloat16Vector),
                 Element::I8 => dense!(vectors, I8, Int8Vector),

@@ -280,7 +280,7 @@ fn totals(sums: [__m256i; 4]) -> [u32; 4] {
 /// Sum of all 32 values.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn total(sums: [__m256; 4]) -> f32 {
+pub(super) fn total(sums: [__m256; 4]) -> f32 {
     let sum = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
     let sum = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
     let sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));

@@ -5,52 +5,41 @@
 
 use crate::packed::{BESIDE, BLOCK, BLOCK_BYTES, FRACTION, STEP};
 
+/// Calls the form for AVX2 where the processor has that, else the scalar twin.
+macro_rules! fastest {
+    ($kernel:ident($($argument:expr),*)) => {{
+        #[cfg(target_arch = "x86_64")]
+        if super::avx2_fma() {
+            #[expect(unsafe_code, reason = "the kernel needs features that the compiler cannot assume")]
+            // SAFETY: `avx2_fma` just saw both features on this processor.
+            return unsafe { eight::$kernel($($argument),*) };
+        }
+        scalar::$kernel($($argument),*)
+    }};
+}
+
 /// Sum of products over the shorter.
 #[inline]
 pub(crate) fn dot(query: &[f32], row: &[u8], highest: &[u32]) -> f32 {
-    #[cfg(target_arch = "x86_64")]
-    if super::avx2_fma() {
-        #[expect(unsafe_code, reason = "the kernel needs features that the compiler cannot assume")]
-        // SAFETY: `avx2_fma` just saw both features on this processor.
-        return unsafe { eight::dot(query, row, highest) };
-    }
-    scalar::dot(query, row, highest)
+    fastest!(dot(query, row, highest))
 }
 
 /// Squared Euclidean distance.
 #[inline]
 pub(crate) fn l2(query: &[f32], row: &[u8], highest: &[u32]) -> f32 {
-    #[cfg(target_arch = "x86_64")]
-    if super::avx2_fma() {
-        #[expect(unsafe_code, reason = "the kernel needs features that the compiler cannot assume")]
-        // SAFETY: `avx2_fma` just saw both features on this processor.
-        return unsafe { eight::l2(query, row, highest) };
-    }
-    scalar::l2(query, row, highest)
+    fastest!(l2(query, row, highest))
 }
 
 /// The inner product of `query` and the row, and of the row with itself.
 #[inline]
 pub(crate) fn dot_and_square(query: &[f32], row: &[u8], highest: &[u32]) -> (f32, f32) {
-    #[cfg(target_arch = "x86_64")]
-    if super::avx2_fma() {
-        #[expect(unsafe_code, reason = "the kernel needs features that the compiler cannot assume")]
-        // SAFETY: `avx2_fma` just saw both features on this processor.
-        return unsafe { eight::dot_and_square(query, row, highest) };
-    }
-    scalar::dot_and_square(query, row, highest)
+    fastest!(dot_and_square(query, row, highest))
 }
 
 /// The values themselves.
 #[inline]
 pub(crate) fn unpack(row: &[u8], highest: &[u32], out: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if super::avx2_fma() {
-        #[expect(unsafe_code, reason = "the kernel needs features that the compiler cannot assume")]
-        // SAFETY: `avx2_fma` just saw both features on this processor.
-        return unsafe { eight::unpack(row, highest, out) };
-    }
-    scalar::unpack(row, highest, out);
+    fastest!(unpack(row, highest, out));
 }
 
 /// Bytes that a load from a block's start reads.
@@ -120,15 +109,13 @@ pub(crate) mod scalar {
 )]
 mod eight {
     use std::arch::x86_64::{
-        __m256, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_add_ps, _mm256_and_si256,
-        _mm256_andnot_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_extractf128_ps,
-        _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_or_si256, _mm256_permutevar8x32_epi32,
-        _mm256_set1_epi32, _mm256_setr_epi8, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_shuffle_epi8,
-        _mm256_shuffle_epi32, _mm256_sllv_epi32, _mm256_srai_epi32, _mm256_srli_epi32, _mm256_storeu_ps,
-        _mm256_sub_epi32, _mm256_sub_ps,
+        __m256, _mm256_and_si256, _mm256_andnot_si256, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_fmadd_ps,
+        _mm256_loadu_ps, _mm256_loadu_si256, _mm256_or_si256, _mm256_permutevar8x32_epi32, _mm256_set1_epi32,
+        _mm256_setr_epi8, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_shuffle_epi8, _mm256_shuffle_epi32,
+        _mm256_sllv_epi32, _mm256_srai_epi32, _mm256_srli_epi32, _mm256_storeu_ps, _mm256_sub_epi32, _mm256_sub_ps,
     };
 
-    use super::{BESIDE, BLOCK, LOAD_BYTES, STEP, loads};
+    use super::{super::avx2::total, BESIDE, BLOCK, LOAD_BYTES, STEP, loads};
 
     #[inline]
     #[target_feature(enable = "avx2,fma")]
@@ -215,15 +202,5 @@ mod eight {
             unsafe { _mm256_storeu_ps(values.as_mut_ptr(), block(bytes, highest)) };
             out.iter_mut().zip(values).for_each(|(out, value)| *out = value);
         }
-    }
-
-    /// Sum of all 32 values.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn total(sums: [__m256; 4]) -> f32 {
-        let sum = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
-        let sum = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
-        let sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
-        _mm_cvtss_f32(_mm_add_ss(sum, _mm_shuffle_ps::<0b01>(sum, sum)))
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use saker_model::half::{f32_to_bf16, f32_to_f16};
 use saker_model::{
     ArrayValue, Bitmap, CollectionSchema, Column, ColumnData, DataType, FieldSchema, Limits, RowBatch, Scalar,
-    SparseVector,
+    SparseVector, all_finite,
 };
 use saker_proto::schema::{
     FieldData, ScalarField, field_data::Field, scalar_field::Data as Scalars, vector_field::Data as Vectors,
@@ -404,9 +404,7 @@ fn vectors_in(field: &FieldSchema, dim: i64, data: Option<Vectors>) -> Result<Co
     Ok(match (field.data_type, data) {
         (DataType::FloatVector, Some(Vectors::FloatVector(values))) => {
             check_dimension(field, dim, values.data.len())?;
-            // Without a way out for each value, so that many are looked at together.
-            let all_finite = |values: &[f32]| values.iter().fold(true, |all, value| all & value.is_finite());
-            if !values.data.chunks(FINITE_AT_ONCE).all(all_finite) {
+            if !all_finite(&values.data) {
                 return Err(not_finite(&field.name));
             }
             ColumnData::FloatVector {
@@ -458,9 +456,6 @@ fn vectors_in(field: &FieldSchema, dim: i64, data: Option<Vectors>) -> Result<Co
         }
     })
 }
-
-/// Values that are looked at before it is decided whether to go on.
-const FINITE_AT_ONCE: usize = 1_024;
 
 /// Values of 16 bits, none of them NaN or infinite: those have all bits of `exponent` set.
 fn halves(field: &FieldSchema, dim: usize, bytes: &[u8], exponent: u16) -> Result<Vec<u16>, Failure> {
