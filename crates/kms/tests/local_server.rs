@@ -422,7 +422,9 @@ async fn sessions_end_and_survive_a_restart() {
         .await;
     assert_eq!(who.xml("Arn"), format!("arn:aws:sts::{ACCOUNT}:assumed-role/db/s1"));
     let mut forged = session.clone();
-    forged.token = Some(format!("A{}", &forged.token.unwrap()[1..]));
+    let token = forged.token.unwrap();
+    let other = if token.starts_with('A') { 'B' } else { 'A' };
+    forged.token = Some(format!("{other}{}", &token[1..]));
     let forged = server.kms(&forged, "GenerateDataKey", &request).await;
     assert_eq!(forged.code(), "UnrecognizedClientException");
     server.clock_offset_ms.store(901_000, Ordering::SeqCst);

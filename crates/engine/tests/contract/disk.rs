@@ -110,6 +110,12 @@ async fn the_key_ends_what_is_read_from_disk() {
     insert(&engine, DB, "c", 0..1_500).await;
     engine.flush(DB, &["c".into()]).await.unwrap();
     built(&engine, DB).await;
+    // An index is named in the manifest a moment before searches go through it.
+    eventually("searches read from disk", || async {
+        search(&engine, DB, "c", 7, 5).await;
+        engine.frame_cache().frames > 0
+    })
+    .await;
     let truth = ints(&search(&engine, DB, "c", 7, 5).await.ids);
     assert!(engine.frame_cache().frames > 0);
     cluster.kms.set(&cluster.customer, KmsAnswer::Deny(Denial::Disabled));
