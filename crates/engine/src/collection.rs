@@ -269,9 +269,14 @@ impl Collection {
         self.access().lease()?;
         match self.current() {
             Some(opened) => Ok(opened),
-            None => Err(self.not_loaded()),
+            None => {
+                // The zone may have been locked since it was looked at.
+                self.access().lease()?;
+                Err(self.not_loaded())
+            }
         }
     }
+
     /// All rows as of now, of these partitions (all if `None`).
     ///
     /// # Errors
@@ -282,6 +287,7 @@ impl Collection {
             Ok(()) => self.not_loaded(),
         })
     }
+
     /// Why it cannot be read. What should be loaded and is not (after a failed store, say) begins to load.
     pub(crate) fn not_loaded(self: &Arc<Self>) -> Error {
         let name = self.name();
